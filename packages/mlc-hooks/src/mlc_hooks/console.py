@@ -1,0 +1,47 @@
+"""How commands print: a table for people, JSON for programs, one line for errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+__all__ = ["json_option", "print_json", "print_table", "stdout"]
+
+PIPE_WIDTH = 200  # a pipe has no width, and a table cut to 80 columns loses what grep looks for
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of a table.")
+"""The `--json` flag, spelled the same on every command."""
+
+
+def stdout() -> Console:
+    """Return a console on standard output, as wide as the terminal or wide enough for a pipe."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print *rows* under *columns*; None is shown as nothing, and no cell is read as markup."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*[Text("" if cell is None else str(cell)) for cell in row])
+    stdout().print(table)
+
+
+def print_json(data: object) -> None:
+    """Print *data* as JSON, indented, one document."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
