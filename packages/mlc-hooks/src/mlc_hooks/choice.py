@@ -37,8 +37,9 @@ class Choice:
                 msg = f"MLC_PLUGINS names {name!r}, which defines hooks and always takes part; leave it out"
                 raise PluginChoiceError(msg)
             if name not in installed:
-                msg = f"MLC_PLUGINS names {name!r}, which is not an installed plugin."
-                raise PluginChoiceError(f"{msg}{nearest(name, installed)} {known_names('Installed', installed)}")
+                hint = f"{nearest(name, installed)} {known_names('Installed', installed)}"
+                msg = f"MLC_PLUGINS names {name!r}, which is not an installed plugin.{hint}"
+                raise PluginChoiceError(msg)
 
 
 def read_choice(environment: Mapping[str, str] = os.environ) -> Choice:

@@ -46,7 +46,7 @@ class Plugins:
         self._strict = read_strict() if strict is None else strict
         self._choice = read_choice() if choice is None else choice
         self._lock = threading.RLock()
-        self._specs: dict[str, object] = {}
+        self._specs: dict[str, ModuleType | None] = {}
         self._plugins: dict[str, object] = {}
         self._distributions: dict[str, str] = {}
         self._broken: dict[str, Broken] = {}
