@@ -1,0 +1,55 @@
+"""Checkpoints that are never torn, never silently corrupt and never lost."""
+
+from mlc_core.catalogs import open_storage, retention_policies, save_strategies, serializers, storages
+from mlc_core.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    CheckpointWarning,
+    ConfigurationError,
+    CorruptCheckpointError,
+    DiskFullError,
+    EntryExistsError,
+    MismatchError,
+    StateError,
+    StorageError,
+)
+from mlc_core.manager import CheckpointManager
+from mlc_core.protocols import Capabilities, RetentionPolicy, SaveStrategy, Serializer, Staging, Storage, TensorBytes
+from mlc_core.reader import CheckpointReader, open_checkpoint
+from mlc_core.records import Decision, FileRecord, Moment, Monitor, Saved
+from mlc_core.restore import ModelFit, Restored
+
+__all__ = [
+    "Capabilities",
+    "CheckpointError",
+    "CheckpointManager",
+    "CheckpointNotFoundError",
+    "CheckpointReader",
+    "CheckpointWarning",
+    "ConfigurationError",
+    "CorruptCheckpointError",
+    "Decision",
+    "DiskFullError",
+    "EntryExistsError",
+    "FileRecord",
+    "MismatchError",
+    "ModelFit",
+    "Moment",
+    "Monitor",
+    "Restored",
+    "RetentionPolicy",
+    "SaveStrategy",
+    "Saved",
+    "Serializer",
+    "Staging",
+    "StateError",
+    "Storage",
+    "StorageError",
+    "TensorBytes",
+    "open_checkpoint",
+    "open_storage",
+    "retention_policies",
+    "save_strategies",
+    "serializers",
+    "storages",
+]

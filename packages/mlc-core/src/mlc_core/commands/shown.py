@@ -1,0 +1,62 @@
+"""How a checkpoint is shown to people and to programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlc_core.reader import CheckpointReader
+    from mlc_core.records import Saved
+
+__all__ = ["as_row", "as_text", "facts"]
+
+METRICS_IN_A_ROW = 4
+
+
+def facts(saved: Saved) -> dict[str, Any]:
+    """Return everything the manifest says, as plain data."""
+    found = {field.name: getattr(saved, field.name) for field in attrs.fields(type(saved))}
+    plain = {name: dict(found[name]) for name in ("metrics", "versions", "strategy")}
+    return {**found, **plain, "files": [attrs.asdict(one) for one in saved.files], "size": saved.size}
+
+
+def as_row(saved: Saved, links: Sequence[str]) -> tuple[object, ...]:
+    """Return one line of a table."""
+    shown = list(saved.metrics.items())[:METRICS_IN_A_ROW]
+    more = " …" if len(saved.metrics) > METRICS_IN_A_ROW else ""
+    metrics = "  ".join(f"{name} {value:.4g}" for name, value in shown) + more
+    when = saved.created_at[:19].replace("T", " ")
+    reasons = "; ".join(saved.reasons)
+    return saved.name, ", ".join(sorted(links)), saved.epoch, saved.step, metrics, human(saved.size), when, reasons
+
+
+def as_text(reader: CheckpointReader) -> str:
+    """Return the facts about one checkpoint, a line each."""
+    saved = reader.saved
+    lines = {
+        "checkpoint": reader.location,
+        "model": saved.model,
+        "id": saved.id,
+        "run": saved.run,
+        "epoch": saved.epoch if saved.epoch_ended else f"{saved.epoch} (in the middle)",
+        "step": saved.step,
+        "saved": f"{saved.created_at}, because: {'; '.join(saved.reasons)}",
+        "metrics": ", ".join(f"{name}={value:.6g}" for name, value in saved.metrics.items()),
+        "holds": ", ".join(saved.items),
+        "written by": ", ".join(f"{name} {version}" for name, version in saved.versions.items()),
+    }
+    return "\n".join(f"{name:11} {value}" for name, value in lines.items() if value not in {None, ""})
+
+
+def human(size: int) -> str:
+    """Return *size* bytes in words, as `12.3 MB`."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,71 @@
+"""What mlc-core offers, through the same door as everyone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlc_hooks import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import click
+
+    from mlc_core.protocols import RetentionPolicy, SaveStrategy, Serializer, Storage
+
+
+@hookimpl
+def mlc_save_strategies() -> Mapping[str, Callable[..., SaveStrategy]]:
+    """Offer the strategies `best`, `epoch`, `interval` and `all`."""
+    from mlc_core.strategies import All, Best, Epoch, Interval
+
+    return {"all": All, "best": Best, "epoch": Epoch, "interval": Interval}
+
+
+@hookimpl
+def mlc_retention_policies() -> Mapping[str, Callable[..., RetentionPolicy]]:
+    """Offer the policies `latest`, `best`, `unrepeated` and `all`."""
+    from mlc_core.retention import KeepAll, KeepBest, KeepLatest, KeepUnrepeated
+
+    return {"all": KeepAll, "best": KeepBest, "latest": KeepLatest, "unrepeated": KeepUnrepeated}
+
+
+@hookimpl
+def mlc_storages() -> Mapping[str, Callable[[str], Storage]]:
+    """Offer local directories and the memory of this process."""
+    return {"file": open_local, "memory": open_memory}
+
+
+@hookimpl
+def mlc_serializers() -> Mapping[str, Callable[[], Serializer]]:
+    """Offer safetensors."""
+    from mlc_core.serializers import Safetensors
+
+    return {"safetensors": Safetensors}
+
+
+@hookimpl
+def mlc_commands() -> Mapping[str, Callable[[], click.Command]]:
+    """Offer `mlc checkpoints`."""
+    return {"checkpoints": checkpoints_command}
+
+
+def open_local(url: str) -> Storage:
+    """Keep checkpoints in a local directory."""
+    from mlc_core.storage.local import LocalStorage
+
+    return LocalStorage.from_url(url)
+
+
+def open_memory(url: str) -> Storage:
+    """Keep checkpoints in the memory of this process, for tests and notebooks."""
+    from mlc_core.storage.memory import MemoryStorage
+
+    return MemoryStorage.from_url(url)
+
+
+def checkpoints_command() -> click.Command:
+    """List, show and verify checkpoints."""
+    from mlc_core.commands import checkpoints
+
+    return checkpoints

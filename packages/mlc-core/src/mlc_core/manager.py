@@ -1,0 +1,341 @@
+"""The one object that a training script needs: it decides, saves, keeps and loads."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from mlc_core import events
+from mlc_core.catalogs import save_strategies
+from mlc_core.errors import CheckpointWarning, ConfigurationError, CorruptCheckpointError
+from mlc_core.manifest import encode_manifest
+from mlc_core.naming import check_name, entry_name
+from mlc_core.options import choose_monitor, choose_retention, open_place, read_numbers
+from mlc_core.records import Moment, Saved
+from mlc_core.restore import Restored, restore
+from mlc_core.retention import decide
+from mlc_core.shelf import POINTERS, Shelf
+from mlc_core.writer import draft, new_id, now, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mlc_core.protocols import RetentionPolicy, SaveStrategy
+    from mlc_core.records import Decision, Mode
+    from mlc_core.writer import Draft
+
+__all__ = ["CheckpointManager"]
+
+
+class CheckpointManager:
+    """The checkpoints of one model: saved when the strategy says so, committed in one step, kept by policy.
+
+    Args:
+        checkpoint_dir: A directory or a URL; the checkpoints lie in *model_name* below it.
+        model_name: One directory per model.
+        save_strategy: A name among `save_strategies()` (`best`, `epoch`, `interval`, `all`, …) or a strategy.
+        max_checkpoints: How many to keep; the best is always among them, then the latest. Default 5.
+        monitor_metric: The metric that says which is best. Needed by `best`.
+        mode: `max` if more of the metric is better, `min` if less is. Needed with *monitor_metric*.
+        retention: A policy instead of *max_checkpoints*.
+        save_optimizer: Whether checkpoints hold the optimizer that they are given.
+        save_scheduler: The same for the scheduler.
+        serializer: A name among `serializers()`.
+        run: An id of the run, kept in each checkpoint.
+
+    Raises:
+        ConfigurationError: If the options contradict each other.
+        UnknownNameError: If no plugin offers the strategy or the URL's scheme.
+    """
+
+    def __init__(
+        self,
+        checkpoint_dir: Path | str,
+        model_name: str,
+        save_strategy: str | SaveStrategy = "epoch",
+        max_checkpoints: int | None = None,
+        monitor_metric: str | None = None,
+        mode: Mode | None = None,
+        *,
+        retention: RetentionPolicy | None = None,
+        save_optimizer: bool = True,
+        save_scheduler: bool = True,
+        serializer: str = "safetensors",
+        run: str | None = None,
+    ) -> None:
+        self.checkpoint_dir = checkpoint_dir
+        self.model_name = check_name(model_name)
+        self.strategy = save_strategies().make(save_strategy) if isinstance(save_strategy, str) else save_strategy
+        self.monitor = choose_monitor(monitor_metric, mode, self.strategy)
+        self.retention = choose_retention(retention, max_checkpoints, self.monitor, self.strategy)
+        self._leaves_out = {"optimizer": not save_optimizer, "scheduler": not save_scheduler}
+        self._serializer = serializer
+        self._run = run
+        self.storage = open_place(checkpoint_dir, self.model_name)
+        self.storage.sweep()
+        self._shelf = Shelf(self.storage, self.monitor)
+        self._resume_strategy()
+
+    # ------------------------------------------------------------------ saving
+
+    def due(
+        self,
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        epoch_ended: bool = True,
+        metrics: Mapping[str, float] | None = None,
+    ) -> str | None:
+        """Return why this moment should be saved, or None: the strategy's answer, asked once per moment."""
+        moment = Moment(
+            model=self.model_name,
+            epoch=epoch,
+            step=step,
+            epoch_ended=epoch_ended,
+            metrics=read_numbers(metrics),
+            monitor=self.monitor,
+            best=self._shelf.best,
+            latest=self._shelf.index.latest,
+        )
+        return self.strategy.should_save(moment)
+
+    def save_checkpoint(
+        self,
+        model: object = None,
+        optimizer: object = None,
+        scheduler: object = None,
+        epoch: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+        *,
+        step: int | None = None,
+        epoch_ended: bool = True,
+        items: Mapping[str, object] | None = None,
+        reason: str | None = None,
+    ) -> Path | str | None:
+        """Save, if the strategy says so, and return where; None if it does not.
+
+        The checkpoint is durable when this returns; only then are others removed.
+
+        Args:
+            model: The model, or anything with a `state_dict()`.
+            optimizer: Saved unless the manager was told not to.
+            scheduler: The same.
+            epoch: Which epoch this is.
+            metrics: What was measured at this moment, by name.
+            step: How many steps were trained.
+            epoch_ended: False in the middle of an epoch.
+            items: Whatever else must come back: objects with a `state_dict()`, or plain data, by name.
+            reason: Save without asking the strategy, and say this is why.
+
+        Raises:
+            StateError: If something cannot be saved without losing it.
+            DiskFullError, StorageError: If there is no room or the storage fails. What was saved before is untouched.
+        """
+        metrics = read_numbers(metrics)
+        why = reason or self.due(epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
+        if why is None:
+            return None
+        with draft(
+            self.storage, self._gather(model, optimizer, scheduler, items), serializer=self._serializer
+        ) as files:
+            saved = self._commit(files, why, epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
+        events.checkpoint_saved(saved, self.storage)
+        self.prune()
+        return self.storage.location(saved.name)
+
+    def _gather(
+        self, model: object, optimizer: object, scheduler: object, items: Mapping[str, object] | None
+    ) -> dict[str, object]:
+        named = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+        given = {name: item for name, item in named.items() if item is not None}
+        twice = sorted(set(given) & set(items or {}))
+        if twice:
+            msg = f"{', '.join(twice)} is given twice, as an argument and among items"
+            raise ConfigurationError(msg)
+        return {name: item for name, item in {**given, **(items or {})}.items() if not self._leaves_out.get(name)}
+
+    def _commit(
+        self,
+        files: Draft,
+        why: str,
+        *,
+        epoch: int | None,
+        step: int | None,
+        epoch_ended: bool,
+        metrics: Mapping[str, float],
+    ) -> Saved:
+        with self.storage.lock():
+            self._shelf.index.refresh()
+            latest = self._shelf.index.latest
+            saved = Saved(
+                model=self.model_name,
+                name=entry_name(epoch, step, epoch_ended=epoch_ended, taken=self._shelf.index.names),
+                id=new_id(),
+                sequence=1 if latest is None else latest.sequence + 1,
+                run=self._run,
+                epoch=epoch,
+                step=step,
+                epoch_ended=epoch_ended,
+                metrics=metrics,
+                reasons=tuple(why.split("; ")),
+                created_at=now(),
+                items=files.items,
+                files=files.files,
+                versions=versions(),
+                strategy={"kind": type(self.strategy).__qualname__, "state": self.strategy.state_dict()},
+            )
+            files.commit(saved, encode_manifest(saved))
+            self._shelf.index.refresh()
+            self._shelf.follow()
+        return saved
+
+    # ------------------------------------------------------------------ keeping
+
+    def plan(self) -> tuple[Decision, ...]:
+        """Return what `prune` would keep and remove now, and why. Changes nothing."""
+        self._shelf.index.refresh()
+        return decide(self.retention, self._shelf.index.saved)
+
+    def prune(self) -> tuple[Decision, ...]:
+        """Remove what the policy does not keep, and return every decision. Runs by itself after each save."""
+        with self.storage.lock():
+            decisions = self.plan()
+            removed = [one for one in decisions if not one.keep]
+            for one in removed:
+                self.storage.remove(one.saved.name)
+            if removed:
+                self._shelf.index.refresh()
+                self._shelf.follow()
+        for one in removed:
+            events.checkpoint_removed(one.saved, self.storage, one.reason)
+        return decisions
+
+    def set_pointer(self, pointer: str, checkpoint: Path | str) -> None:
+        """Let *pointer*, as `final`, lead to *checkpoint*, until that one is removed.
+
+        Raises:
+            ConfigurationError: If *pointer* is `best` or `latest`, which follow the index.
+            CheckpointNotFoundError: If there is no such checkpoint here.
+        """
+        if pointer in POINTERS:
+            msg = f"{pointer!r} follows the index by itself; choose another name"
+            raise ConfigurationError(msg)
+        self.storage.point(pointer, self._shelf.find(str(checkpoint)).name)
+
+    # ------------------------------------------------------------------ loading
+
+    def load_checkpoint(
+        self,
+        checkpoint_path: Path | str | None = None,
+        model: Any = None,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        *,
+        strict: bool = True,
+        verify: bool = True,
+    ) -> Restored:
+        """Load a checkpoint into the objects that are given, after holding each against them.
+
+        Args:
+            checkpoint_path: A path, a URL, or a name here (`epoch_3`, `best`, `latest`, `final`). Without: the best,
+                or the latest where nothing is monitored. If the chosen one is corrupt and was not named exactly, the
+                newest valid one is loaded instead, with a `CheckpointWarning`.
+            model: Gets its parameters and buffers back.
+            optimizer: Gets its state back.
+            scheduler: The same.
+            strict: Refuse a model that does not fit exactly; else load what fits and report the rest.
+            verify: Hold every file against its digest first.
+
+        Returns:
+            The checkpoint's record, the state of all its items, and what did not fit.
+
+        Raises:
+            CheckpointNotFoundError: If there is none.
+            CorruptCheckpointError: If it is corrupt, or every candidate is.
+            MismatchError: If it does not fit. Nothing was changed.
+        """
+        wanted = None if checkpoint_path is None else str(checkpoint_path)
+        if wanted is None or wanted in POINTERS:
+            readers = self._shelf.candidates(wanted)
+            passed_over = [str(error) for error in self._shelf.index.damaged.values()]
+        else:
+            readers, passed_over = iter([self._shelf.open(wanted)]), []
+        for reader in readers:
+            try:
+                if verify:
+                    reader.verify()
+                state = reader.load(verify=False)
+            except CorruptCheckpointError as error:
+                passed_over.append(str(error))
+                continue
+            if passed_over:
+                causes = "; ".join(passed_over)
+                warnings.warn(f"loading {reader.location} instead: {causes}", CheckpointWarning, stacklevel=2)
+            fit = restore(reader, state, model=model, optimizer=optimizer, scheduler=scheduler, strict=strict)
+            events.checkpoint_restored(reader.saved, self.storage)
+            return Restored(saved=reader.saved, state=state, fit=fit, passed_over=tuple(passed_over))
+        raise CorruptCheckpointError("; ".join(passed_over))
+
+    # ------------------------------------------------------------------ looking
+
+    def list_checkpoints(self) -> tuple[Saved, ...]:
+        """Return the checkpoints, in order of commit."""
+        self._shelf.index.refresh()
+        return self._shelf.index.saved
+
+    def get_checkpoint_path(self, model_name: str | None = None, epoch: int | None = None) -> Path | str:
+        """Return where the checkpoint of *epoch* lies, or the best one; of this model or of another one beside it.
+
+        Raises:
+            CheckpointNotFoundError: If there is none.
+        """
+        if model_name is not None and model_name != self.model_name:
+            return self._beside(model_name).get_checkpoint_path(epoch=epoch)
+        self._shelf.index.refresh()
+        found = self._shelf.best if epoch is None else self._shelf.index.of_epoch(epoch)
+        if found is None:
+            what = f"is of epoch {epoch}" if epoch is not None else "has a number for a monitored metric"
+            self._shelf.miss(what)
+        return self.storage.location(found.name)
+
+    def get_best_checkpoint_path(self) -> Path | str | None:
+        """Return where the best checkpoint lies, or None if none was measured."""
+        self._shelf.index.refresh()
+        best = self._shelf.best
+        return None if best is None else self.storage.location(best.name)
+
+    def get_latest_checkpoint_path(self) -> Path | str | None:
+        """Return where the checkpoint committed last lies, or None if there is none."""
+        self._shelf.index.refresh()
+        return None if self._shelf.index.latest is None else self.storage.location(self._shelf.index.latest.name)
+
+    def get_checkpoint_summary(self) -> dict[str, Any]:
+        """Return counts, bytes, the best and the latest, as plain data."""
+        saved, best = self.list_checkpoints(), self._shelf.best
+        return {
+            "model_name": self.model_name,
+            "location": str(self.storage.location("")),
+            "total_checkpoints": len(saved),
+            "total_bytes": sum(one.size for one in saved),
+            "damaged": sorted(self._shelf.index.damaged),
+            "monitor_metric": self.monitor.metric if self.monitor else None,
+            "best": best.name if best else None,
+            "best_metric": best.metrics[self.monitor.metric] if best and self.monitor else None,
+            "latest": saved[-1].name if saved else None,
+        }
+
+    def _beside(self, model_name: str) -> CheckpointManager:
+        monitor = self.monitor
+        return CheckpointManager(
+            self.checkpoint_dir,
+            model_name,
+            monitor_metric=monitor.metric if monitor else None,
+            mode=monitor.mode if monitor else None,
+        )
+
+    def _resume_strategy(self) -> None:
+        latest = self._shelf.index.latest
+        stored = latest.strategy if latest else {}
+        if stored.get("kind") == type(self.strategy).__qualname__:
+            self.strategy.load_state_dict(stored["state"])

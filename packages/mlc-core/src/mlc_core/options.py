@@ -1,0 +1,89 @@
+"""What the manager's arguments mean together, checked before anything is touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlc_core.catalogs import open_storage
+from mlc_core.errors import ConfigurationError
+from mlc_core.records import Monitor
+from mlc_core.retention import KeepBest, KeepLatest, KeepUnrepeated
+from mlc_core.strategies import Best
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mlc_core.protocols import RetentionPolicy, SaveStrategy, Storage
+    from mlc_core.records import Mode
+
+__all__ = ["choose_monitor", "choose_retention", "open_place", "read_numbers"]
+
+MAX_CHECKPOINTS = 5
+
+
+def choose_monitor(metric: str | None, mode: Mode | None, strategy: SaveStrategy) -> Monitor | None:
+    """Return the monitor, or None where nothing is monitored.
+
+    Raises:
+        ConfigurationError: If one of *metric* and *mode* is missing, or *strategy* is `best` without them.
+    """
+    example = "as monitor_metric='val_dice', mode='max'"
+    if metric is not None and mode is not None:
+        return Monitor(metric=metric, mode=mode)
+    if metric is not None or mode is not None:
+        msg = f"monitor_metric={metric!r} and mode={mode!r} go together, {example}"
+        raise ConfigurationError(msg)
+    if isinstance(strategy, Best):
+        msg = f"save_strategy='best' needs a metric, {example}"
+        raise ConfigurationError(msg)
+    return None
+
+
+def choose_retention(
+    policy: RetentionPolicy | None, count: int | None, monitor: Monitor | None, strategy: SaveStrategy
+) -> RetentionPolicy:
+    """Return *policy*, or what *count* checkpoints at most mean: the best and the latest.
+
+    An epoch that was trained again counts once, the newer time, unless the older one is the best.
+
+    Raises:
+        ConfigurationError: If both are given, or one checkpoint would have to be both best and latest.
+    """
+    if policy is not None:
+        if count is not None:
+            msg = f"retention and max_checkpoints={count} both say what to keep; give one"
+            raise ConfigurationError(msg)
+        return policy
+    count = MAX_CHECKPOINTS if count is None else count
+    if count < 1:
+        msg = f"max_checkpoints={count} must be 1 or more"
+        raise ConfigurationError(msg)
+    if monitor is None or isinstance(strategy, Best):
+        return KeepLatest(count=count) & KeepUnrepeated()  # with `best`, each one is better than all before it
+    if count == 1:
+        msg = "max_checkpoints=1 cannot keep both the best and the latest; take 2, or save_strategy='best'"
+        raise ConfigurationError(msg)
+    best = KeepBest(metric=monitor.metric, mode=monitor.mode)
+    return best | (KeepLatest(count=count - 1) & KeepUnrepeated())
+
+
+def open_place(place: Path | str, model_name: str) -> Storage:
+    """Open the storage of *model_name* in the directory or URL *place*."""
+    return open_storage(f"{place.rstrip('/')}/{model_name}" if isinstance(place, str) else place / model_name)
+
+
+def read_numbers(metrics: Mapping[str, float] | None) -> dict[str, float]:
+    """Return *metrics* as plain floats; tensors of one element are numbers too.
+
+    Raises:
+        ConfigurationError: If one is no number; names it.
+    """
+    numbers = {}
+    for name, value in (metrics or {}).items():
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            msg = f"metric {name!r} is {str(value)[:80]!r}, which is no number"
+            raise ConfigurationError(msg) from error
+    return numbers

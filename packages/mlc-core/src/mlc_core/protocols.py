@@ -1,0 +1,143 @@
+"""What a plugin must be able to do: one small protocol for each kind of part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from mlc_core.records import Moment, Saved
+
+    Buffer = bytes | bytearray | memoryview
+
+__all__ = ["Capabilities", "RetentionPolicy", "SaveStrategy", "Serializer", "Staging", "Storage", "TensorBytes"]
+
+
+@runtime_checkable
+class SaveStrategy(Protocol):
+    """When to save."""
+
+    def should_save(self, moment: Moment) -> str | None:
+        """Return why *moment* should be saved, in a few words, or None. Asked once per moment, in order."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must survive a restart, as plain data. It is stored in each checkpoint's manifest."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from *state*."""
+
+
+@runtime_checkable
+class RetentionPolicy(Protocol):
+    """What to keep. A pure function: the same checkpoints give the same answer, whatever the clock says."""
+
+    def keep(self, saved: Sequence[Saved]) -> Mapping[str, str]:
+        """Return why to keep it for the `id` of each checkpoint to be kept; *saved* is in order of commit."""
+
+
+@attrs.frozen
+class TensorBytes:
+    """A tensor without its framework: what serializers see."""
+
+    dtype: str
+    """As safetensors spells it: `F32`, `BF16`, `I64`, …"""
+    shape: tuple[int, ...]
+    data: Buffer
+    """The elements in C order, little-endian."""
+
+
+class Serializer(Protocol):
+    """How tensors become one file, and come back."""
+
+    suffix: str
+    """The end of the file's name, with the dot."""
+
+    def dump(self, tensors: Mapping[str, TensorBytes]) -> tuple[int, Iterable[Buffer]]:
+        """Return how many bytes the file will have, and its content in pieces."""
+
+    def load(self, data: memoryview) -> Mapping[str, TensorBytes]:
+        """Return the tensors in *data*, sharing its memory.
+
+        Raises:
+            ValueError: If *data* is not such a file; no size in it may be believed before it is checked.
+        """
+
+
+@attrs.frozen(kw_only=True)
+class Capabilities:
+    """What a storage can promise beyond the protocol."""
+
+    durable: bool
+    """What is committed survives a power cut."""
+    shared: bool
+    """Several processes may write to it at once."""
+
+
+class Staging(Protocol):
+    """A checkpoint on its way: invisible to readers until it is committed."""
+
+    def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> None:
+        """Write *file* of *size* bytes; it is durable when this returns."""
+
+    def commit(self, entry: str, manifest: bytes) -> None:
+        """Make all of it visible under the name *entry*, in one step, durably.
+
+        Raises:
+            EntryExistsError: If that name is taken. Nothing is ever overwritten.
+        """
+
+    def discard(self) -> None:
+        """Forget what was written. Does nothing after a commit, and never raises."""
+
+
+class Storage(Protocol):
+    """Where the checkpoints of one model lie: entries with files, each complete or not there.
+
+    Every method may raise `StorageError`; what was committed before stays as it was.
+    """
+
+    url: str
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What can be relied upon."""
+
+    def entries(self) -> Mapping[str, str]:
+        """Return the committed entries, each with a token that changes when another takes its name."""
+
+    def read(self, entry: str, file: str) -> memoryview:
+        """Return the content of *file*; writing to the memory does not reach the storage.
+
+        Raises:
+            FileNotFoundError: If there is no such entry or file.
+        """
+
+    def stage(self, size: int) -> Staging:
+        """Begin a checkpoint of about *size* bytes.
+
+        Raises:
+            DiskFullError: If there is certainly no room for it.
+        """
+
+    def remove(self, entry: str) -> None:
+        """Remove *entry*: invisible in one step, then gone. Removing what is not there is no error."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other writers out of the short time between deciding and committing."""
+
+    def pointers(self) -> Mapping[str, str]:
+        """Return the pointers, as `latest`, and the entries they point to."""
+
+    def point(self, pointer: str, entry: str | None) -> None:
+        """Let *pointer* point to *entry*, in one step; None removes it."""
+
+    def location(self, entry: str) -> Path | str:
+        """Return where *entry* lies: a path where there is a file system, else a URL."""
+
+    def sweep(self) -> Sequence[str]:
+        """Remove what writers that died left behind, and return what that was."""

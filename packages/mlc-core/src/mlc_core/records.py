@@ -1,0 +1,129 @@
+"""The facts that strategies, retention and commands look at: frozen, plain, without behaviour of their own."""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from mlc_core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Decision", "FileRecord", "Moment", "Monitor", "Saved"]
+
+Mode = Literal["min", "max"]
+
+
+def _frozen(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(values))
+
+
+@attrs.frozen(kw_only=True)
+class Monitor:
+    """The metric that says which checkpoint is best, and whether more of it is better."""
+
+    metric: str
+    mode: Mode = attrs.field()
+
+    @mode.validator
+    def _check_mode(self, _: object, value: str) -> None:
+        if value not in {"min", "max"}:
+            msg = f"mode={value!r} for {self.metric!r} must be 'min' or 'max'"
+            raise ConfigurationError(msg)
+
+    def value(self, metrics: Mapping[str, float]) -> float | None:
+        """Return the monitored value, or None where it is missing or not a number: such a one is never best."""
+        value = metrics.get(self.metric)
+        return None if value is None or math.isnan(value) else value
+
+    def better(self, value: float, than: float) -> bool:
+        """Say whether *value* is strictly better *than* the other."""
+        return value > than if self.mode == "max" else value < than
+
+
+@attrs.frozen(kw_only=True)
+class FileRecord:
+    """One file of a checkpoint, as it was when it was committed."""
+
+    name: str
+    size: int
+    """Bytes."""
+    xxh3_128: str
+    """XXH3 128-bit digest of the content, 32 hexadecimal digits."""
+    serializer: str
+    """What reads it: a name among `serializers()`, or `json` for the state tree."""
+
+
+@attrs.frozen(kw_only=True)
+class Saved:
+    """A committed checkpoint: what its manifest says."""
+
+    model: str
+    name: str
+    """The name of its directory, as `epoch_12`."""
+    id: str
+    """Unique for ever; a name may come again, an id may not."""
+    sequence: int
+    """The order of commits in this directory. Nothing is ever ordered by name or by clock."""
+    run: str | None = None
+    epoch: int | None = None
+    step: int | None = None
+    epoch_ended: bool = True
+    """False when it was saved in the middle of its epoch."""
+    metrics: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen)
+    reasons: tuple[str, ...] = ()
+    """Why it was saved."""
+    created_at: str
+    """UTC, ISO 8601. For people."""
+    items: tuple[str, ...] = ()
+    """What it holds: `model`, `optimizer`, …"""
+    files: tuple[FileRecord, ...] = ()
+    versions: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen)
+    """Versions of Python and of the packages that wrote it."""
+    strategy: Mapping[str, Any] = attrs.field(factory=dict, converter=_frozen)
+    """The save strategy's own state after this save."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files, the manifest not counted."""
+        return sum(one.size for one in self.files)
+
+
+@attrs.frozen(kw_only=True)
+class Moment:
+    """What a save strategy may know when it is asked: the present, and what was saved before."""
+
+    model: str
+    epoch: int | None
+    step: int | None
+    epoch_ended: bool
+    """Whether the epoch is complete; false in the middle of one."""
+    metrics: Mapping[str, float] = attrs.field(converter=_frozen)
+    monitor: Monitor | None
+    best: Saved | None
+    """The best checkpoint so far by *monitor*."""
+    latest: Saved | None
+
+    @property
+    def improved(self) -> bool:
+        """Whether the monitored metric is better than it was at any checkpoint so far."""
+        if self.monitor is None:
+            return False
+        value = self.monitor.value(self.metrics)
+        if value is None:
+            return False
+        before = None if self.best is None else self.monitor.value(self.best.metrics)
+        return before is None or self.monitor.better(value, before)
+
+
+@attrs.frozen(kw_only=True)
+class Decision:
+    """What retention decided about one checkpoint, and why."""
+
+    saved: Saved
+    keep: bool
+    reason: str

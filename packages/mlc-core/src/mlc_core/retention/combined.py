@@ -1,0 +1,56 @@
+"""Policies joined by `|` and `&`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlc_core.protocols import RetentionPolicy
+    from mlc_core.records import Saved
+
+__all__ = ["AllOf", "AnyOf", "Composable"]
+
+
+class Composable:
+    """Gives a policy the operators `|`, keep what either keeps, and `&`, keep what both keep."""
+
+    def __or__(self, other: RetentionPolicy) -> AnyOf:
+        return AnyOf((cast("RetentionPolicy", self), other))
+
+    def __and__(self, other: RetentionPolicy) -> AllOf:
+        return AllOf((cast("RetentionPolicy", self), other))
+
+
+@attrs.frozen
+class AnyOf(Composable):
+    """Keep what any of *policies* keeps."""
+
+    policies: tuple[RetentionPolicy, ...]
+
+    def keep(self, saved: Sequence[Saved]) -> Mapping[str, str]:
+        """Give all the reasons for each."""
+        return _join([policy.keep(saved) for policy in self.policies], saved, every=False)
+
+
+@attrs.frozen
+class AllOf(Composable):
+    """Keep what all of *policies* keep."""
+
+    policies: tuple[RetentionPolicy, ...]
+
+    def keep(self, saved: Sequence[Saved]) -> Mapping[str, str]:
+        """Give all the reasons for each."""
+        return _join([policy.keep(saved) for policy in self.policies], saved, every=True)
+
+
+def _join(answers: Sequence[Mapping[str, str]], saved: Sequence[Saved], *, every: bool) -> Mapping[str, str]:
+    kept = {}
+    for one in saved:
+        reasons = [answer[one.id] for answer in answers if one.id in answer]
+        if reasons and (not every or len(reasons) == len(answers)):
+            kept[one.id] = "; ".join(dict.fromkeys(reasons))
+    return kept

@@ -1,0 +1,193 @@
+"""A local directory: staged beside its target, synced, renamed, and the directory synced.
+
+The protocol is the one that survives a power cut on ext4 and xfs: files synced, then the manifest, then the staging
+directory, then the rename, then the parent. A reader that finds no manifest finds no checkpoint.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import shutil
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from mlc_core.errors import EntryExistsError
+from mlc_core.naming import MANIFEST, check_name
+from mlc_core.protocols import Capabilities
+from mlc_core.storage import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from mlc_core.protocols import Buffer
+
+__all__ = ["LocalStorage"]
+
+STAGING, TRASH = ".staging-", ".trash-"
+GRACE = 60.0  # seconds; younger leftovers may belong to a writer that is about to lock them
+ROOM_TO_SPARE = 1 << 20  # bytes for manifests, directories and the file system's own records
+
+
+class LocalStorage:
+    """The checkpoints of one model in the directory *root*, which is made with the first checkpoint."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.url = root.absolute().as_uri()
+
+    @classmethod
+    def from_url(cls, url: str) -> LocalStorage:
+        """Open a `file://` URL."""
+        return cls(Path(unquote(urlsplit(url).path)))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Durable, and shared by the processes of this machine."""
+        return Capabilities(durable=True, shared=True)
+
+    def entries(self) -> Mapping[str, str]:
+        """Return the directories that hold a manifest; the token tells a directory from a later one of its name."""
+        found = {}
+        with suppress(FileNotFoundError), self._scan() as scan:
+            for one in scan:
+                if one.name.startswith(".") or one.is_symlink() or not one.is_dir():
+                    continue
+                with suppress(FileNotFoundError):
+                    status = (self._root / one.name / MANIFEST).stat()
+                    found[one.name] = f"{status.st_ino}.{status.st_mtime_ns}"
+        return found
+
+    def read(self, entry: str, file: str) -> memoryview:
+        """Map *file* into memory, privately: it is read when it is looked at."""
+        path = self._root / check_name(entry) / check_name(file)
+        with files.failures(path, missing=FileNotFoundError), path.open("rb") as opened:
+            if os.fstat(opened.fileno()).st_size == 0:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY))
+
+    def stage(self, size: int) -> LocalStaging:
+        """Make a staging directory, after asking whether there is room for *size* bytes."""
+        with files.failures(self._root):
+            self._root.mkdir(parents=True, exist_ok=True)
+            files.check_room(self._root, size + ROOM_TO_SPARE)
+            return LocalStaging(self._root)
+
+    def remove(self, entry: str) -> None:
+        """Rename *entry* out of sight, then delete it."""
+        trash = self._root / f"{TRASH}{uuid.uuid4().hex}"
+        with files.failures(self._root):
+            try:
+                (self._root / check_name(entry)).rename(trash)
+            except FileNotFoundError:
+                return
+            files.sync_directory(self._root)
+            shutil.rmtree(trash)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Wait for and hold the directory's lock; the kernel frees it if we die."""
+        with files.failures(self._root):
+            self._root.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with files.failures(self._root):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def pointers(self) -> Mapping[str, str]:
+        """Return the links that lead to entries beside them."""
+        found = {}
+        with suppress(FileNotFoundError), self._scan() as scan:
+            for one in scan:
+                if one.is_symlink() and not one.name.startswith("."):
+                    target = str(Path(one.path).readlink())
+                    if "/" not in target:
+                        found[one.name] = target
+        return found
+
+    def point(self, pointer: str, entry: str | None) -> None:
+        """Replace the relative link *pointer*, atomically."""
+        link = self._root / check_name(pointer)
+        with files.failures(link):
+            if entry is None:
+                link.unlink(missing_ok=True)
+                return
+            if link.is_symlink() and str(link.readlink()) == entry:
+                return
+            new = self._root / f"{TRASH}{uuid.uuid4().hex}"
+            new.symlink_to(check_name(entry))
+            new.replace(link)
+
+    @contextmanager
+    def _scan(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with files.failures(self._root, missing=FileNotFoundError), os.scandir(self._root) as scan:
+            yield scan
+
+    def location(self, entry: str) -> Path:
+        """Return the directory of *entry*."""
+        return self._root / entry
+
+    def sweep(self) -> Sequence[str]:
+        """Remove staging directories that no living process holds, and trash that was not taken out."""
+        swept = []
+        for path in sorted([*self._root.glob(f"{STAGING}*"), *self._root.glob(f"{TRASH}*")]):
+            with suppress(OSError):  # another process may be sweeping too
+                if path.is_symlink():
+                    path.unlink()
+                    continue
+                if time.time() - path.stat().st_mtime < GRACE or not files.is_abandoned(path):
+                    continue
+                shutil.rmtree(path)
+                swept.append(path.name)
+        return swept
+
+
+class LocalStaging:
+    """A directory beside the checkpoints, locked by this process until it is renamed or removed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._path = root / f"{STAGING}{uuid.uuid4().hex}"
+        self._path.mkdir()
+        self._lock = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._open = True
+
+    def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> None:
+        """Reserve *size* bytes, write them and sync the file."""
+        files.write_durably(self._path / check_name(file), size, pieces)
+
+    def commit(self, entry: str, manifest: bytes) -> None:
+        """Write the manifest, then rename the directory to *entry*."""
+        target = self._root / check_name(entry)
+        self.write(MANIFEST, len(manifest), [manifest])
+        with files.failures(target):
+            files.sync_directory(self._path)
+            try:
+                # A directory cannot be renamed over one that holds anything, which is why this overwrites nothing.
+                self._path.rename(target)
+            except OSError as error:
+                if os.path.lexists(target):
+                    msg = f"{target} is there already; a checkpoint is never overwritten"
+                    raise EntryExistsError(msg) from error
+                raise
+            self._close()
+            files.sync_directory(self._root)
+
+    def discard(self) -> None:
+        """Remove the directory, unless it was committed."""
+        if self._open:
+            self._close()
+            shutil.rmtree(self._path, ignore_errors=True)
+
+    def _close(self) -> None:
+        self._open = False
+        os.close(self._lock)

@@ -1,0 +1,128 @@
+"""The memory of this process, for tests and notebooks: the protocol with nothing around it."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING
+
+from mlc_core.errors import EntryExistsError
+from mlc_core.naming import MANIFEST, check_name
+from mlc_core.protocols import Capabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mlc_core.protocols import Buffer
+
+__all__ = ["MemoryStorage"]
+
+Entry = dict[str, bytes]
+
+
+class MemoryStorage:
+    """The checkpoints of one model, gone with the process."""
+
+    _shelves: dict[str, MemoryStorage] = {}  # noqa: RUF012 - one per process is the point: a URL names the same place
+
+    def __init__(self, url: str = "memory://") -> None:
+        self.url = url
+        self._entries: dict[str, Entry] = {}
+        self._tokens: dict[str, str] = {}
+        self._pointers: dict[str, str] = {}
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_url(cls, url: str) -> MemoryStorage:
+        """Open what this process keeps under *url*."""
+        return cls._shelves.setdefault(url.rstrip("/"), cls(url.rstrip("/")))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Neither durable nor shared."""
+        return Capabilities(durable=False, shared=False)
+
+    def entries(self) -> Mapping[str, str]:
+        """Return the committed entries."""
+        return dict(self._tokens)
+
+    def read(self, entry: str, file: str) -> memoryview:
+        """Return a copy of *file*."""
+        try:
+            return memoryview(bytearray(self._entries[check_name(entry)][check_name(file)]))
+        except KeyError:
+            msg = f"{self.url}/{entry}/{file} is not there"
+            raise FileNotFoundError(msg) from None
+
+    def stage(self, size: int) -> MemoryStaging:
+        """Begin with nothing."""
+        return MemoryStaging(self)
+
+    def publish(self, entry: str, files: Entry) -> None:
+        """Make *files* visible as *entry*."""
+        with self._lock:
+            if entry in self._entries:
+                msg = f"{self.url}/{entry} is there already; a checkpoint is never overwritten"
+                raise EntryExistsError(msg)
+            self._entries[entry] = files
+            self._tokens[entry] = uuid.uuid4().hex
+
+    def remove(self, entry: str) -> None:
+        """Forget *entry*."""
+        with self._lock, suppress(KeyError):
+            del self._entries[entry], self._tokens[entry]
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other threads out."""
+        return _Held(self._lock)
+
+    def pointers(self) -> Mapping[str, str]:
+        """Return the pointers."""
+        return dict(self._pointers)
+
+    def point(self, pointer: str, entry: str | None) -> None:
+        """Set or remove *pointer*."""
+        if entry is None:
+            self._pointers.pop(pointer, None)
+        else:
+            self._pointers[check_name(pointer)] = check_name(entry)
+
+    def location(self, entry: str) -> str:
+        """Return the URL of *entry*."""
+        return f"{self.url}/{entry}"
+
+    def sweep(self) -> Sequence[str]:
+        """Find nothing: what was staged and not committed is gone with its writer."""
+        return ()
+
+
+class MemoryStaging:
+    """Files that wait for their commit."""
+
+    def __init__(self, storage: MemoryStorage) -> None:
+        self._storage = storage
+        self._files: Entry = {}
+
+    def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> None:
+        """Join *pieces*."""
+        self._files[check_name(file)] = b"".join(bytes(piece) for piece in pieces)
+
+    def commit(self, entry: str, manifest: bytes) -> None:
+        """Publish the files with their manifest."""
+        self._storage.publish(check_name(entry), {**self._files, MANIFEST: manifest})
+
+    def discard(self) -> None:
+        """Forget the files."""
+        self._files = {}
+
+
+class _Held:
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
