@@ -296,7 +296,7 @@ class CheckpointManager:
         found = self._shelf.best if epoch is None else self._shelf.index.of_epoch(epoch)
         if found is None:
             what = f"is of epoch {epoch}" if epoch is not None else "has a number for a monitored metric"
-            self._shelf.miss(what)
+            raise self._shelf.missing(what=what)
         return self.storage.location(found.name)
 
     def get_best_checkpoint_path(self) -> Path | str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from mlc_core.errors import CheckpointNotFoundError
 from mlc_core.index import Index
@@ -49,8 +49,7 @@ class Shelf:
         for saved in self.index.saved:
             if here and saved.name == name:
                 return saved
-        self.miss(f"is called {wanted!r}")
-        return None
+        raise self.missing(what=f"is called {wanted!r}")
 
     def open(self, wanted: str) -> CheckpointReader:
         """Open the checkpoint that *wanted* names, here or, if it is a path or a URL, anywhere."""
@@ -71,10 +70,10 @@ class Shelf:
         """
         self.index.refresh()
         if pointer == "best" and self.best is None:
-            self.miss("has a number for a monitored metric")
+            raise self.missing(what="has a number for a monitored metric")
         chosen = self.index.latest if pointer == "latest" or self.best is None else self.best
         if chosen is None:
-            self.miss("is there yet")
+            raise self.missing(what="is there yet")
         others = [one for one in reversed(self.index.saved) if one.id != chosen.id]
         return (CheckpointReader(self.storage, one) for one in (chosen, *others))
 
@@ -87,13 +86,9 @@ class Shelf:
             if entry not in self.index.names:
                 self.storage.point(pointer, None)
 
-    def miss(self, what: str) -> NoReturn:
-        """Say that no checkpoint *what*, and those that there are.
-
-        Raises:
-            CheckpointNotFoundError: Always.
-        """
+    def missing(self, *, what: str) -> CheckpointNotFoundError:
+        """Return the error that no checkpoint *what*, and those that there are."""
         names = ", ".join(one.name for one in self.index.saved) or "none"
         lines = [f"no checkpoint in {self.storage.location('')} {what}; there are: {names}"]
         lines += [f"  {name} is damaged: {error}" for name, error in self.index.damaged.items()]
-        raise CheckpointNotFoundError("\n".join(lines))
+        return CheckpointNotFoundError("\n".join(lines))
