@@ -24,5 +24,5 @@ def checkpoint_removed(checkpoint: Saved, storage: Storage, reason: str) -> None
 
 
 def checkpoint_restored(checkpoint: Saved, storage: Storage) -> None:
-    """Tell that *checkpoint* was verified and loaded."""
+    """Tell that *checkpoint* was loaded."""
     shared().tell("mlc_checkpoint_restored", checkpoint=checkpoint, storage=storage)

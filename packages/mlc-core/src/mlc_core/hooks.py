@@ -24,10 +24,16 @@ def mlc_save_strategies() -> Mapping[str, Callable[..., SaveStrategy]]:
 
 @hookimpl
 def mlc_retention_policies() -> Mapping[str, Callable[..., RetentionPolicy]]:
-    """Offer the policies `latest`, `best`, `unrepeated` and `all`."""
-    from mlc_core.retention import KeepAll, KeepBest, KeepLatest, KeepUnrepeated
+    """Offer the policies `latest`, `best`, `best_and_latest`, `unrepeated` and `all`."""
+    from mlc_core.retention import KeepAll, KeepBest, KeepBestAndLatest, KeepLatest, KeepUnrepeated
 
-    return {"all": KeepAll, "best": KeepBest, "latest": KeepLatest, "unrepeated": KeepUnrepeated}
+    return {
+        "all": KeepAll,
+        "best": KeepBest,
+        "best_and_latest": KeepBestAndLatest,
+        "latest": KeepLatest,
+        "unrepeated": KeepUnrepeated,
+    }
 
 
 @hookimpl

@@ -47,4 +47,4 @@ def mlc_checkpoint_removed(checkpoint: Saved, storage: Storage, reason: str) -> 
 
 @hookspec
 def mlc_checkpoint_restored(checkpoint: Saved, storage: Storage) -> None:
-    """Hear that a checkpoint was verified and loaded."""
+    """Hear that a checkpoint was loaded."""

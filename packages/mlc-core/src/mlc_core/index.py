@@ -2,78 +2,90 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
 
-from mlc_core.errors import CorruptCheckpointError
+from mlc_core.errors import CorruptCheckpointError, StorageError
 from mlc_core.manifest import decode_manifest
 from mlc_core.naming import MANIFEST
+from mlc_core.records import Saved
 from mlc_core.retention.simple import rank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlc_core.protocols import Storage
-    from mlc_core.records import Monitor, Saved
+    from mlc_core.records import Monitor
 
 __all__ = ["Index"]
 
 
 class Index:
-    """The checkpoints in *storage*, as of the last `refresh`."""
+    """The checkpoints in *storage*, as of the last `refresh`. Any thread may look while another one refreshes."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._tokens: dict[str, str] = {}
-        self._saved: dict[str, Saved] = {}
-        self._damaged: dict[str, CorruptCheckpointError] = {}
+        self._turn = threading.Lock()
+        self._known: Mapping[str, tuple[str, Saved | CorruptCheckpointError]] = {}
+        self._highest = 0
         self.refresh()
 
     def refresh(self) -> None:
         """Read the manifests that came, and forget those that went, since the last time."""
-        entries = self._storage.entries()
-        for name in [name for name, token in self._tokens.items() if entries.get(name) != token]:
-            self._forget(name)
-        for name, token in entries.items():
-            if name not in self._tokens:
+        with self._turn:
+            known = {}
+            for name, token in self._storage.entries().items():
+                before = self._known.get(name)
+                if before is not None and before[0] == token:
+                    known[name] = before
+                    continue
                 with suppress(FileNotFoundError):  # another process may remove it at this moment
-                    self._read(name)
-                    self._tokens[name] = token
+                    known[name] = self._read(name, token)
+            damaged = [name for name, (_, found) in known.items() if not isinstance(found, Saved)]
+            came = [name for name in damaged if name not in self._known]
+            sequences = [found.sequence for _, found in known.values() if isinstance(found, Saved)]
+            self._highest = max(self._highest, *sequences, 0) + len(came)
+            self._known = known
 
-    def _read(self, name: str) -> None:
+    def _read(self, name: str, token: str) -> tuple[str, Saved | CorruptCheckpointError]:
+        where = self._storage.location(name)
         try:
-            data = self._storage.read(name, MANIFEST)
-            saved = decode_manifest(data, str(self._storage.location(name)))
+            saved = decode_manifest(self._storage.read(name, MANIFEST), str(where))
         except CorruptCheckpointError as error:
-            self._damaged[name] = error
-        else:
-            self._saved[name] = attrs.evolve(saved, name=name)  # a directory may have been renamed by hand
-
-    def _forget(self, name: str) -> None:
-        for table in (self._tokens, self._saved, self._damaged):
-            table.pop(name, None)
+            return token, error
+        except StorageError as error:
+            unreadable = CorruptCheckpointError(f"{where}/{MANIFEST} cannot be read: {error}")
+            return "", unreadable  # a token that nothing has: it is tried again next time
+        return token, attrs.evolve(saved, name=name)  # a directory may have been renamed by hand
 
     @property
     def saved(self) -> tuple[Saved, ...]:
         """The checkpoints with a sound manifest, in order of commit."""
-        return tuple(sorted(self._saved.values(), key=lambda one: (one.sequence, one.id)))
+        sound = [found for _, found in self._known.values() if isinstance(found, Saved)]
+        return tuple(sorted(sound, key=lambda one: (one.sequence, one.id)))
 
     @property
     def damaged(self) -> Mapping[str, CorruptCheckpointError]:
         """The entries whose manifest cannot be believed, and why. They count for nothing and are never removed."""
-        return dict(self._damaged)
+        return {name: found for name, (_, found) in self._known.items() if isinstance(found, CorruptCheckpointError)}
 
     @property
     def names(self) -> frozenset[str]:
         """Every name that is taken."""
-        return frozenset(self._tokens)
+        return frozenset(self._known)
+
+    @property
+    def next_sequence(self) -> int:
+        """A number above all that were seen here, damaged ones counted as if each had been the last."""
+        return self._highest + 1
 
     @property
     def latest(self) -> Saved | None:
         """The checkpoint committed last."""
-        return max(self._saved.values(), key=lambda one: (one.sequence, one.id), default=None)
+        return next(reversed(self.saved), None)
 
     def best(self, monitor: Monitor | None) -> Saved | None:
         """Return the best by *monitor*, the earlier of two equals; None where nothing is monitored or measured."""

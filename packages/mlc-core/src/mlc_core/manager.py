@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mlc_core import events
-from mlc_core.catalogs import save_strategies
-from mlc_core.errors import CheckpointWarning, ConfigurationError, CorruptCheckpointError
-from mlc_core.manifest import encode_manifest
-from mlc_core.naming import check_name, entry_name
-from mlc_core.options import choose_monitor, choose_retention, open_place, read_numbers
+from mlc_core.catalogs import save_strategies, serializers
+from mlc_core.errors import (
+    CheckpointWarning,
+    ConfigurationError,
+    EntryExistsError,
+    StorageError,
+)
+from mlc_core.naming import check_name, entry_names
+from mlc_core.options import choose_monitor, choose_retention, open_place, read_count, read_numbers
 from mlc_core.records import Moment, Saved
 from mlc_core.restore import Restored, restore
 from mlc_core.retention import decide
 from mlc_core.shelf import POINTERS, Shelf
+from mlc_core.strategies.memory import recall, remember
 from mlc_core.writer import draft, new_id, now, versions
 
 if TYPE_CHECKING:
@@ -27,15 +33,19 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckpointManager"]
 
+NAMES_TO_TRY = 10  # when names are taken by what is no checkpoint, such as one whose manifest was deleted
+
 
 class CheckpointManager:
     """The checkpoints of one model: saved when the strategy says so, committed in one step, kept by policy.
+
+    A strategy with a memory goes on from what it remembered at the latest checkpoint.
 
     Args:
         checkpoint_dir: A directory or a URL; the checkpoints lie in *model_name* below it.
         model_name: One directory per model.
         save_strategy: A name among `save_strategies()` (`best`, `epoch`, `interval`, `all`, …) or a strategy.
-        max_checkpoints: How many to keep; the best is always among them, then the latest. Default 5.
+        max_checkpoints: How many to keep: the best, the latest, and the ones before. Default 5.
         monitor_metric: The metric that says which is best. Needed by `best`.
         mode: `max` if more of the metric is better, `min` if less is. Needed with *monitor_metric*.
         retention: A policy instead of *max_checkpoints*.
@@ -46,7 +56,7 @@ class CheckpointManager:
 
     Raises:
         ConfigurationError: If the options contradict each other.
-        UnknownNameError: If no plugin offers the strategy or the URL's scheme.
+        UnknownNameError: If no plugin offers the strategy, the serializer or the URL's scheme.
     """
 
     def __init__(
@@ -71,6 +81,7 @@ class CheckpointManager:
         self.retention = choose_retention(retention, max_checkpoints, self.monitor, self.strategy)
         self._leaves_out = {"optimizer": not save_optimizer, "scheduler": not save_scheduler}
         self._serializer = serializer
+        serializers().find(serializer)  # a wrong name is refused now, not after the first epoch
         self._run = run
         self.storage = open_place(checkpoint_dir, self.model_name)
         self.storage.sweep()
@@ -90,8 +101,8 @@ class CheckpointManager:
         """Return why this moment should be saved, or None: the strategy's answer, asked once per moment."""
         moment = Moment(
             model=self.model_name,
-            epoch=epoch,
-            step=step,
+            epoch=read_count("epoch", epoch),
+            step=read_count("step", step),
             epoch_ended=epoch_ended,
             metrics=read_numbers(metrics),
             monitor=self.monitor,
@@ -129,10 +140,11 @@ class CheckpointManager:
             reason: Save without asking the strategy, and say this is why.
 
         Raises:
+            ConfigurationError: If an epoch, a step, a metric or an item's name is none.
             StateError: If something cannot be saved without losing it.
             DiskFullError, StorageError: If there is no room or the storage fails. What was saved before is untouched.
         """
-        metrics = read_numbers(metrics)
+        epoch, step, metrics = read_count("epoch", epoch), read_count("step", step), read_numbers(metrics)
         why = reason or self.due(epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
         if why is None:
             return None
@@ -141,7 +153,11 @@ class CheckpointManager:
         ) as files:
             saved = self._commit(files, why, epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
         events.checkpoint_saved(saved, self.storage)
-        self.prune()
+        try:
+            self.prune()
+        except StorageError as error:
+            msg = f"{saved.name} is saved, and what it replaces could not be removed: {error}"
+            warnings.warn(msg, CheckpointWarning, stacklevel=2)
         return self.storage.location(saved.name)
 
     def _gather(
@@ -165,30 +181,39 @@ class CheckpointManager:
         epoch_ended: bool,
         metrics: Mapping[str, float],
     ) -> Saved:
+        taken_meanwhile: list[EntryExistsError] = []
         with self.storage.lock():
-            self._shelf.index.refresh()
-            latest = self._shelf.index.latest
-            saved = Saved(
-                model=self.model_name,
-                name=entry_name(epoch, step, epoch_ended=epoch_ended, taken=self._shelf.index.names),
-                id=new_id(),
-                sequence=1 if latest is None else latest.sequence + 1,
-                run=self._run,
-                epoch=epoch,
-                step=step,
-                epoch_ended=epoch_ended,
-                metrics=metrics,
-                reasons=tuple(why.split("; ")),
-                created_at=now(),
-                items=files.items,
-                files=files.files,
-                versions=versions(),
-                strategy={"kind": type(self.strategy).__qualname__, "state": self.strategy.state_dict()},
-            )
-            files.commit(saved, encode_manifest(saved))
-            self._shelf.index.refresh()
-            self._shelf.follow()
-        return saved
+            index = self._shelf.index
+            index.refresh()
+            taken = {*index.names, *self.storage.pointers()}
+            names = entry_names(epoch, step, epoch_ended=epoch_ended, taken=taken)
+            for name in islice(names, NAMES_TO_TRY):
+                saved = Saved(
+                    model=self.model_name,
+                    name=name,
+                    id=new_id(),
+                    sequence=index.next_sequence,
+                    run=self._run,
+                    epoch=epoch,
+                    step=step,
+                    epoch_ended=epoch_ended,
+                    metrics=metrics,
+                    reasons=tuple(why.split("; ")),
+                    created_at=now(),
+                    items=files.items,
+                    files=files.files,
+                    versions=versions(),
+                    strategy=remember(self.strategy),
+                )
+                try:
+                    files.commit(saved)
+                except EntryExistsError as error:
+                    taken_meanwhile.append(error)
+                    continue
+                index.refresh()
+                self._shelf.follow()
+                return saved
+        raise taken_meanwhile[-1]
 
     # ------------------------------------------------------------------ keeping
 
@@ -198,17 +223,30 @@ class CheckpointManager:
         return decide(self.retention, self._shelf.index.saved)
 
     def prune(self) -> tuple[Decision, ...]:
-        """Remove what the policy does not keep, and return every decision. Runs by itself after each save."""
+        """Remove what the policy does not keep, and return every decision. Runs by itself after each save.
+
+        Raises:
+            StorageError: If one could not be removed. The others were.
+        """
+        removed: list[Decision] = []
+        troubles: list[StorageError] = []
         with self.storage.lock():
             decisions = self.plan()
-            removed = [one for one in decisions if not one.keep]
-            for one in removed:
-                self.storage.remove(one.saved.name)
+            for one in decisions:
+                if one.keep:
+                    continue
+                try:
+                    self.storage.remove(one.saved.name)
+                    removed.append(one)
+                except StorageError as error:
+                    troubles.append(error)
             if removed:
                 self._shelf.index.refresh()
                 self._shelf.follow()
         for one in removed:
             events.checkpoint_removed(one.saved, self.storage, one.reason)
+        if troubles:
+            raise StorageError("; ".join(map(str, troubles))) from troubles[0]
         return decisions
 
     def set_pointer(self, pointer: str, checkpoint: Path | str) -> None:
@@ -221,7 +259,8 @@ class CheckpointManager:
         if pointer in POINTERS:
             msg = f"{pointer!r} follows the index by itself; choose another name"
             raise ConfigurationError(msg)
-        self.storage.point(pointer, self._shelf.find(str(checkpoint)).name)
+        with self.storage.lock():
+            self.storage.point(pointer, self._shelf.find(str(checkpoint)).name)
 
     # ------------------------------------------------------------------ loading
 
@@ -240,7 +279,8 @@ class CheckpointManager:
         Args:
             checkpoint_path: A path, a URL, or a name here (`epoch_3`, `best`, `latest`, `final`). Without: the best,
                 or the latest where nothing is monitored. If the chosen one is corrupt and was not named exactly, the
-                newest valid one is loaded instead, with a `CheckpointWarning`.
+                newest valid one is loaded instead, with a `CheckpointWarning`. So it warns of a damaged manifest: what
+                was there might have been chosen.
             model: Gets its parameters and buffers back.
             optimizer: Gets its state back.
             scheduler: The same.
@@ -253,29 +293,21 @@ class CheckpointManager:
         Raises:
             CheckpointNotFoundError: If there is none.
             CorruptCheckpointError: If it is corrupt, or every candidate is.
-            MismatchError: If it does not fit. Nothing was changed.
+            StorageError: If it cannot be read, and no candidate can.
+            MismatchError: If it does not fit. Nothing was changed, unless the message says what was.
         """
         wanted = None if checkpoint_path is None else str(checkpoint_path)
         if wanted is None or wanted in POINTERS:
-            readers = self._shelf.candidates(wanted)
-            passed_over = [str(error) for error in self._shelf.index.damaged.values()]
+            reader, state, passed_over = self._shelf.load_first_valid(wanted, verify=verify)
         else:
-            readers, passed_over = iter([self._shelf.open(wanted)]), []
-        for reader in readers:
-            try:
-                if verify:
-                    reader.verify()
-                state = reader.load(verify=False)
-            except CorruptCheckpointError as error:
-                passed_over.append(str(error))
-                continue
-            if passed_over:
-                causes = "; ".join(passed_over)
-                warnings.warn(f"loading {reader.location} instead: {causes}", CheckpointWarning, stacklevel=2)
-            fit = restore(reader, state, model=model, optimizer=optimizer, scheduler=scheduler, strict=strict)
-            events.checkpoint_restored(reader.saved, self.storage)
-            return Restored(saved=reader.saved, state=state, fit=fit, passed_over=tuple(passed_over))
-        raise CorruptCheckpointError("; ".join(passed_over))
+            reader, passed_over = self._shelf.open(wanted), ()
+            state = reader.load_all(verify=verify)
+        if passed_over:
+            msg = f"loading {reader.location}, and not what cannot be used: {'; '.join(passed_over)}"
+            warnings.warn(msg, CheckpointWarning, stacklevel=2)
+        fit = restore(reader, state, model=model, optimizer=optimizer, scheduler=scheduler, strict=strict)
+        events.checkpoint_restored(reader.saved, reader.storage)
+        return Restored(saved=reader.saved, state=state, fit=fit, passed_over=passed_over)
 
     # ------------------------------------------------------------------ looking
 
@@ -290,14 +322,15 @@ class CheckpointManager:
         Raises:
             CheckpointNotFoundError: If there is none.
         """
+        shelf = self._shelf
         if model_name is not None and model_name != self.model_name:
-            return self._beside(model_name).get_checkpoint_path(epoch=epoch)
-        self._shelf.index.refresh()
-        found = self._shelf.best if epoch is None else self._shelf.index.of_epoch(epoch)
+            shelf = Shelf(open_place(self.checkpoint_dir, check_name(model_name)), self.monitor)
+        shelf.index.refresh()
+        found = shelf.best if epoch is None else shelf.index.of_epoch(epoch)
         if found is None:
             what = f"is of epoch {epoch}" if epoch is not None else "has a number for a monitored metric"
-            raise self._shelf.missing(what=what)
-        return self.storage.location(found.name)
+            raise shelf.missing(what=what)
+        return shelf.storage.location(found.name)
 
     def get_best_checkpoint_path(self) -> Path | str | None:
         """Return where the best checkpoint lies, or None if none was measured."""
@@ -325,17 +358,13 @@ class CheckpointManager:
             "latest": saved[-1].name if saved else None,
         }
 
-    def _beside(self, model_name: str) -> CheckpointManager:
-        monitor = self.monitor
-        return CheckpointManager(
-            self.checkpoint_dir,
-            model_name,
-            monitor_metric=monitor.metric if monitor else None,
-            mode=monitor.mode if monitor else None,
-        )
-
     def _resume_strategy(self) -> None:
         latest = self._shelf.index.latest
-        stored = latest.strategy if latest else {}
-        if stored.get("kind") == type(self.strategy).__qualname__:
-            self.strategy.load_state_dict(stored["state"])
+        if latest is None:
+            return
+        try:
+            recall(self.strategy, latest.strategy)
+        except Exception as error:
+            cause = f"{type(error).__name__}: {error}"
+            msg = f"the save strategy begins anew, because it did not take its state from {latest.name} ({cause})"
+            warnings.warn(msg, CheckpointWarning, stacklevel=3)

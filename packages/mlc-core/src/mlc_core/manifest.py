@@ -10,7 +10,7 @@ import attrs
 import orjson
 import xxhash
 
-from mlc_core.errors import ConfigurationError, CorruptCheckpointError
+from mlc_core.errors import ConfigurationError, CorruptCheckpointError, StateError
 from mlc_core.naming import MANIFEST, check_name
 from mlc_core.records import FileRecord, Saved
 from mlc_core.state.tree import TensorSink, decode, encode
@@ -18,15 +18,20 @@ from mlc_core.state.tree import TensorSink, decode, encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FORMAT", "LARGEST", "decode_manifest", "encode_manifest"]
+__all__ = ["FORMAT", "LARGEST", "MOST", "decode_manifest", "encode_manifest"]
 
 FORMAT = "mlc-checkpoint/1"
 LARGEST = 64 << 20  # bytes; a manifest is a few kilobytes, and a hostile one must not fill the memory
+MOST = 2**53  # no count reaches it; every reader of JSON holds smaller ones exactly
 HEXADECIMAL = re.compile(r"[0-9a-f]{32}")
 
 
 def encode_manifest(saved: Saved) -> bytes:
-    """Return the manifest of *saved*: one JSON object, its own digest the last key."""
+    """Return the manifest of *saved*: one JSON object, its own digest the last key.
+
+    Raises:
+        ConfigurationError, StateError: If something in it could not be read back.
+    """
     sink = TensorSink()
     facts: dict[str, Any] = {"format": FORMAT}
     for field in attrs.fields(Saved):
@@ -38,7 +43,11 @@ def encode_manifest(saved: Saved) -> bytes:
         msg = f"metrics and the strategy's state must be plain numbers, not tensors: {', '.join(sink.tensors)}"
         raise ConfigurationError(msg)
     facts["files"] = [attrs.asdict(one) for one in saved.files]
-    body = orjson.dumps(facts, option=orjson.OPT_INDENT_2)
+    try:
+        body = orjson.dumps(facts, option=orjson.OPT_INDENT_2)
+    except orjson.JSONEncodeError as error:
+        msg = f"the manifest of {saved.name} cannot be written ({error}): look at its run, its reasons and its model"
+        raise StateError(msg) from error
     return body[:-2] + b',\n  "digest": "' + _digest(body).encode() + b'"\n}'
 
 
@@ -49,20 +58,20 @@ def decode_manifest(data: bytes | memoryview, where: str) -> Saved:
         CorruptCheckpointError: If it is torn, changed, of a newer format or made to harm. Nothing in it is believed
             before its digest and the type of each field are checked.
     """
-    raw = bytes(data)
     try:
-        facts = _read_facts(raw)
+        facts = _read_facts(data)
         return Saved(**{name: read(facts[name]) for name, read in FIELDS.items()})
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         cause = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) and error.args else str(error)
-        msg = f"{where}/{MANIFEST} is not the manifest that was committed: {cause}"
+        msg = f"{where}/{MANIFEST} cannot be believed: {cause}"
         raise CorruptCheckpointError(msg) from error
 
 
-def _read_facts(raw: bytes) -> dict[str, Any]:
-    if len(raw) > LARGEST:
-        msg = f"it has {len(raw):,} bytes"
+def _read_facts(data: bytes | memoryview) -> dict[str, Any]:
+    if len(data) > LARGEST:
+        msg = f"it has {len(data):,} bytes"
         raise ValueError(msg)
+    raw = bytes(data)
     body, mark, ending = raw.rpartition(b',\n  "digest": "')
     if not mark or ending != _digest(body + b"\n}").encode() + b'"\n}':
         msg = "its digest does not match its content"
@@ -91,14 +100,28 @@ def _text(value: Any) -> str:
 
 
 def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < MOST:
         msg = f"{str(value)[:80]!r} is no count"
         raise TypeError(msg)
     return value
 
 
+def _list(value: Any) -> list[Any]:
+    if type(value) is not list:
+        msg = f"{str(value)[:80]!r} is no list"
+        raise TypeError(msg)
+    return value
+
+
 def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(_text(one) for one in value)
+    return tuple(_text(one) for one in _list(value))
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        msg = f"{str(names)[:80]} names one twice"
+        raise ValueError(msg)
+    return names
 
 
 def _truth(value: Any) -> bool:
@@ -135,6 +158,12 @@ def _digest_text(value: Any) -> str:
     return str(value)
 
 
+def _files(value: Any) -> tuple[FileRecord, ...]:
+    found = tuple(_file(one) for one in _list(value))
+    _distinct(tuple(one.name for one in found))
+    return found
+
+
 def _file(value: Any) -> FileRecord:
     return FileRecord(
         name=check_name(_text(value["name"])),
@@ -156,8 +185,8 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "metrics": _metrics,
     "reasons": _texts,
     "created_at": _text,
-    "items": _texts,
-    "files": lambda value: tuple(_file(one) for one in value),
+    "items": lambda value: _distinct(_texts(value)),
+    "files": _files,
     "versions": _plain,
     "strategy": _plain,
 }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import operator
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from mlc_core.catalogs import open_storage
 from mlc_core.errors import ConfigurationError
+from mlc_core.manifest import MOST
 from mlc_core.records import Monitor
-from mlc_core.retention import KeepBest, KeepLatest, KeepUnrepeated
-from mlc_core.strategies import Best
+from mlc_core.retention import KeepBestAndLatest
+from mlc_core.strategies import AnyOf, Best
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from mlc_core.protocols import RetentionPolicy, SaveStrategy, Storage
     from mlc_core.records import Mode
 
-__all__ = ["choose_monitor", "choose_retention", "open_place", "read_numbers"]
+__all__ = ["choose_monitor", "choose_retention", "open_place", "read_count", "read_numbers"]
 
 MAX_CHECKPOINTS = 5
 
@@ -34,18 +36,24 @@ def choose_monitor(metric: str | None, mode: Mode | None, strategy: SaveStrategy
     if metric is not None or mode is not None:
         msg = f"monitor_metric={metric!r} and mode={mode!r} go together, {example}"
         raise ConfigurationError(msg)
-    if isinstance(strategy, Best):
+    if _needs_monitor(strategy):
         msg = f"save_strategy='best' needs a metric, {example}"
         raise ConfigurationError(msg)
     return None
 
 
+def _needs_monitor(strategy: SaveStrategy) -> bool:
+    if isinstance(strategy, AnyOf):
+        return any(_needs_monitor(one) for one in strategy.strategies)
+    return isinstance(strategy, Best)
+
+
 def choose_retention(
     policy: RetentionPolicy | None, count: int | None, monitor: Monitor | None, strategy: SaveStrategy
 ) -> RetentionPolicy:
-    """Return *policy*, or what *count* checkpoints at most mean: the best and the latest.
+    """Return *policy*, or what *count* checkpoints mean: the best and the latest, then the ones before.
 
-    An epoch that was trained again counts once, the newer time, unless the older one is the best.
+    With the strategy `best` one checkpoint can be both, so a *count* of 1 will do.
 
     Raises:
         ConfigurationError: If both are given, or one checkpoint would have to be both best and latest.
@@ -59,13 +67,12 @@ def choose_retention(
     if count < 1:
         msg = f"max_checkpoints={count} must be 1 or more"
         raise ConfigurationError(msg)
-    if monitor is None or isinstance(strategy, Best):
-        return KeepLatest(count=count) & KeepUnrepeated()  # with `best`, each one is better than all before it
-    if count == 1:
+    if monitor is None:
+        return KeepBestAndLatest(count=count)
+    if count == 1 and not isinstance(strategy, Best):
         msg = "max_checkpoints=1 cannot keep both the best and the latest; take 2, or save_strategy='best'"
         raise ConfigurationError(msg)
-    best = KeepBest(metric=monitor.metric, mode=monitor.mode)
-    return best | (KeepLatest(count=count - 1) & KeepUnrepeated())
+    return KeepBestAndLatest(count=count, metric=monitor.metric, mode=monitor.mode)
 
 
 def open_place(place: Path | str, model_name: str) -> Storage:
@@ -73,17 +80,39 @@ def open_place(place: Path | str, model_name: str) -> Storage:
     return open_storage(f"{place.rstrip('/')}/{model_name}" if isinstance(place, str) else place / model_name)
 
 
-def read_numbers(metrics: Mapping[str, float] | None) -> dict[str, float]:
+def read_count(name: str, value: SupportsIndex | None) -> int | None:
+    """Return *value*, an epoch or a step, as a plain integer.
+
+    Raises:
+        ConfigurationError: If it is negative, or no integer at all.
+    """
+    if value is None:
+        return None
+    try:
+        count = operator.index(value)
+    except TypeError as error:
+        msg = f"{name}={str(value)[:80]} is no integer"
+        raise ConfigurationError(msg) from error
+    if not 0 <= count < MOST:
+        msg = f"{name}={count} must count from 0"
+        raise ConfigurationError(msg)
+    return count
+
+
+def read_numbers(metrics: Mapping[Any, Any] | None) -> dict[str, float]:
     """Return *metrics* as plain floats; tensors of one element are numbers too.
 
     Raises:
-        ConfigurationError: If one is no number; names it.
+        ConfigurationError: If one is no number, or its name no text; names it.
     """
     numbers = {}
     for name, value in (metrics or {}).items():
+        if not isinstance(name, str):
+            msg = f"metric {name!r} is named by a {type(name).__name__}; a name is text, as 'val_dice'"
+            raise ConfigurationError(msg)
         try:
             numbers[name] = float(value)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             msg = f"metric {name!r} is {str(value)[:80]!r}, which is no number"
             raise ConfigurationError(msg) from error
     return numbers

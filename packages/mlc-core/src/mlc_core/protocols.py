@@ -88,7 +88,8 @@ class Staging(Protocol):
         """Make all of it visible under the name *entry*, in one step, durably.
 
         Raises:
-            EntryExistsError: If that name is taken. Nothing is ever overwritten.
+            EntryExistsError: If that name is taken. Nothing is ever overwritten, and another name may be tried.
+            StorageError: If it failed. After the last step it may be there all the same, complete and not yet durable.
         """
 
     def discard(self) -> None:
@@ -128,13 +129,13 @@ class Storage(Protocol):
         """Remove *entry*: invisible in one step, then gone. Removing what is not there is no error."""
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other writers out of the short time between deciding and committing."""
+        """Keep other writers out of the short time between deciding and committing. Not to be taken twice at once."""
 
     def pointers(self) -> Mapping[str, str]:
         """Return the pointers, as `latest`, and the entries they point to."""
 
     def point(self, pointer: str, entry: str | None) -> None:
-        """Let *pointer* point to *entry*, in one step; None removes it."""
+        """Let *pointer* point to *entry*, in one step and durably; None removes it."""
 
     def location(self, entry: str) -> Path | str:
         """Return where *entry* lies: a path where there is a file system, else a URL."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,13 @@ class CheckpointReader:
     """The checkpoint *saved* in *storage*."""
 
     def __init__(self, storage: Storage, saved: Saved) -> None:
-        self._storage = storage
+        self.storage = storage
         self.saved = saved
 
     @property
     def location(self) -> Path | str:
         """Where it lies."""
-        return self._storage.location(self.saved.name)
+        return self.storage.location(self.saved.name)
 
     def verify(self) -> None:
         """Read every file and hold it against the manifest.
@@ -78,6 +79,16 @@ class CheckpointReader:
                 raise CorruptCheckpointError(msg) from error
         return state
 
+    def load_all(self, *, verify: bool = True) -> dict[str, Any]:
+        """Return the state of each item, after every file was held against the manifest.
+
+        Raises:
+            CorruptCheckpointError: If a file is missing or changed.
+        """
+        if verify:
+            self.verify()
+        return self.load(verify=False)
+
     def tensors(self, item: str = "model") -> Mapping[str, tuple[str, tuple[int, ...]]]:
         """Return dtype and shape of each tensor of *item*; nothing but headers is read, and torch is not needed."""
         found = [record for record in self.saved.files if record.name.partition(".")[0] == item]
@@ -95,7 +106,7 @@ class CheckpointReader:
 
     def _read(self, record: FileRecord, *, verify: bool) -> memoryview:
         try:
-            data = self._storage.read(self.saved.name, record.name)
+            data = self.storage.read(self.saved.name, record.name)
         except FileNotFoundError as error:
             msg = f"{self.location}/{record.name} is missing; restore it from a copy or load another checkpoint"
             raise CorruptCheckpointError(msg) from error
@@ -118,9 +129,9 @@ def open_checkpoint(path: Path | str) -> CheckpointReader:
         CheckpointNotFoundError: If there is no manifest: nothing there was ever committed.
         CorruptCheckpointError: If the manifest is not the one that was committed.
     """
-    place = Path(path).resolve() if isinstance(path, Path) or "://" not in path else path
-    parent, _, name = str(place).rstrip("/").rpartition("/")
-    storage = open_storage(parent)
+    place = os.path.realpath(path) if isinstance(path, Path) or "://" not in path else path
+    parent, _, name = place.rstrip("/").rpartition("/")
+    storage = open_storage(parent or "/")
     entry = storage.pointers().get(name, name)
     try:
         data = storage.read(entry, MANIFEST)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlc_core.errors import CheckpointNotFoundError
+from mlc_core.errors import CheckpointNotFoundError, CheckpointWarning, CorruptCheckpointError, StorageError
 from mlc_core.index import Index
 from mlc_core.reader import CheckpointReader, open_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from mlc_core.protocols import Storage
     from mlc_core.records import Monitor, Saved
@@ -60,6 +62,28 @@ class Shelf:
                 raise
             return open_checkpoint(wanted)
 
+    def load_first_valid(
+        self, pointer: str | None, *, verify: bool
+    ) -> tuple[CheckpointReader, dict[str, Any], tuple[str, ...]]:
+        """Return the first of the `candidates` that can be loaded, its state, and why others could not be.
+
+        Raises:
+            CheckpointNotFoundError: If there is none.
+            CorruptCheckpointError, StorageError: If none can be loaded; which of the two is what the first one raised.
+        """
+        readers = self.candidates(pointer)
+        troubles: list[CorruptCheckpointError | StorageError] = []
+        for reader in readers:
+            try:
+                state = reader.load_all(verify=verify)
+            except (CorruptCheckpointError, StorageError) as error:
+                troubles.append(error)
+                continue
+            causes = (*self.index.damaged.values(), *troubles)
+            return reader, state, tuple(str(cause) for cause in causes)
+        msg = "; ".join(str(cause) for cause in (*self.index.damaged.values(), *troubles))
+        raise (StorageError if isinstance(troubles[0], StorageError) else CorruptCheckpointError)(msg) from troubles[0]
+
     def candidates(self, pointer: str | None) -> Iterator[CheckpointReader]:
         """Yield the best or the latest, as *pointer* says, then all others, newest first.
 
@@ -67,24 +91,33 @@ class Shelf:
 
         Raises:
             CheckpointNotFoundError: If there is none.
+            CorruptCheckpointError: If all that there are have damaged manifests.
         """
         self.index.refresh()
         if pointer == "best" and self.best is None:
             raise self.missing(what="has a number for a monitored metric")
         chosen = self.index.latest if pointer == "latest" or self.best is None else self.best
         if chosen is None:
-            raise self.missing(what="is there yet")
+            nothing = self.missing(what="is there yet")
+            raise CorruptCheckpointError(str(nothing)) if self.index.damaged else nothing
         others = [one for one in reversed(self.index.saved) if one.id != chosen.id]
         return (CheckpointReader(self.storage, one) for one in (chosen, *others))
 
     def follow(self) -> None:
-        """Let the links for people follow the index; a link that leads nowhere goes."""
-        if self._monitor is not None:
-            self.storage.point("best", self.best.name if self.best else None)
-        self.storage.point("latest", self.index.latest.name if self.index.latest else None)
-        for pointer, entry in self.storage.pointers().items():
-            if entry not in self.index.names:
-                self.storage.point(pointer, None)
+        """Let the links for people follow the index; a link that leads nowhere goes.
+
+        A storage that cannot have them warns: the index is the truth, and a checkpoint is no worse without a link.
+        """
+        try:
+            if self._monitor is not None:
+                self.storage.point("best", self.best.name if self.best else None)
+            self.storage.point("latest", self.index.latest.name if self.index.latest else None)
+            for pointer, entry in self.storage.pointers().items():
+                if entry not in self.index.names:
+                    self.storage.point(pointer, None)
+        except StorageError as error:
+            msg = f"the links in {self.storage.location('')} could not be renewed: {error}"
+            warnings.warn(msg, CheckpointWarning, stacklevel=2)
 
     def missing(self, *, what: str) -> CheckpointNotFoundError:
         """Return the error that no checkpoint *what*, and those that there are."""

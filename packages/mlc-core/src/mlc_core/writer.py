@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from mlc_core.catalogs import serializers
+from mlc_core.errors import StateError
+from mlc_core.manifest import encode_manifest
 from mlc_core.naming import STATE
 from mlc_core.records import FileRecord, Saved
 from mlc_core.state import collect, encode_document
@@ -34,9 +36,13 @@ class Draft:
         self.items = items
         self.files = files
 
-    def commit(self, saved: Saved, manifest: bytes) -> None:
-        """Make it visible as *saved*."""
-        self._staging.commit(saved.name, manifest)
+    def commit(self, saved: Saved) -> None:
+        """Make it visible as *saved*.
+
+        Raises:
+            EntryExistsError: If its name is taken; another one may be tried.
+        """
+        self._staging.commit(saved.name, encode_manifest(saved))
 
 
 @contextmanager
@@ -65,13 +71,19 @@ def draft(storage: Storage, items: Mapping[str, object], *, serializer: str) -> 
 
 def _write(staging: Staging, name: str, size: int, pieces: Iterable[Buffer], serializer: str) -> FileRecord:
     digest = xxhash.xxh3_128()
+    missing = size
 
     def hashed() -> Iterator[Buffer]:
+        nonlocal missing
         for piece in pieces:
             digest.update(piece)
+            missing -= memoryview(piece).nbytes
             yield piece
 
     staging.write(name, size, hashed())
+    if missing:
+        msg = f"serializer {serializer!r} said that {name} has {size:,} bytes and gave {size - missing:,}"
+        raise StateError(msg)
     return FileRecord(name=name, size=size, xxh3_128=digest.hexdigest(), serializer=serializer)
 
 

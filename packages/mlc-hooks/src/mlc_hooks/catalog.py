@@ -39,7 +39,7 @@ class Catalog(Generic[T]):
         self._plugins = shared() if plugins is None else plugins
         self._plugins.add_home(home)
 
-    def make(self, name: str, *arguments: object, **options: object) -> T:
+    def make(self, name: str, /, *arguments: object, **options: object) -> T:
         """Make the thing called *name* with the *arguments* and *options* that its factory takes.
 
         Raises:
@@ -50,7 +50,7 @@ class Catalog(Generic[T]):
         offer = self.find(name)
         try:
             signature = inspect.signature(offer.factory)
-        except ValueError:  # a factory written in C may have none
+        except (TypeError, ValueError):  # a factory written in C may have none
             return cast("T", offer.factory(*arguments, **options))
         try:
             signature.bind(*arguments, **options)
@@ -79,7 +79,7 @@ class Catalog(Generic[T]):
         return found[0]
 
     def offers(self) -> Sequence[Offer]:
-        """Return every offer of every plugin, sorted by the name to be used."""
+        """Return every offer of every plugin, sorted by name and plugin."""
         self._plugins.load()
         return sorted(self._plugins.offers(self._hook), key=lambda one: (one.name, one.plugin))
 
@@ -89,7 +89,8 @@ class Catalog(Generic[T]):
 
     def spell(self, offer: Offer) -> str:
         """Return the shortest spelling of *offer* that is not ambiguous."""
-        rivals = [one for one in self.offers() if one.name == offer.name]
+        self._plugins.load()
+        rivals = [one for one in self._plugins.offers(self._hook) if one.name == offer.name]
         return offer.name if len(rivals) == 1 or offer.plugin == self._home else offer.full_name
 
     def factory(self, name: str) -> Callable[..., Any]:
@@ -98,6 +99,5 @@ class Catalog(Generic[T]):
 
     def _explain_miss(self, name: str) -> str:
         known = self.names()
-        lines = [f"Unknown {self._kind} {name!r}.{nearest(name, known)} {known_names('Known', known)}"]
-        lines += [f"  A plugin that might offer it is broken: {one}" for one in self._plugins.broken]
-        return "\n".join(lines)
+        hint = f"{nearest(name, known)} {known_names('Known', known)}"
+        return f"Unknown {self._kind} {name!r}.{hint}{self._plugins.explain_absence()}"

@@ -37,7 +37,8 @@ class Choice:
                 msg = f"MLC_PLUGINS names {name!r}, which defines hooks and always takes part; leave it out"
                 raise PluginChoiceError(msg)
             if name not in installed:
-                hint = f"{nearest(name, installed)} {known_names('Installed', installed)}"
+                choices = set(installed).difference(fixed)
+                hint = f"{nearest(name, choices)} {known_names('Installed', choices)}"
                 msg = f"MLC_PLUGINS names {name!r}, which is not an installed plugin.{hint}"
                 raise PluginChoiceError(msg)
 
@@ -52,7 +53,7 @@ def read_choice(environment: Mapping[str, str] = os.environ) -> Choice:
     if text is None:
         return Choice()
     names = [name.strip() for name in text.split(",") if name.strip()]
-    without = frozenset(name[1:] for name in names if name.startswith("-"))
+    without = frozenset(name[1:].strip() for name in names if name.startswith("-"))
     only = frozenset(name for name in names if not name.startswith("-"))
     if without and only:
         msg = f"MLC_PLUGINS={text!r} mixes names to use with names to leave out; give one kind"

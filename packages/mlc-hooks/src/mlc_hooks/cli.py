@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlc_hooks.catalog import Catalog
-from mlc_hooks.errors import MlcError, UnknownNameError
+from mlc_hooks.errors import AmbiguousNameError, MlcError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["main", "mlc"]
 
 
-class OfferedCommands(click.Group):
+class _OfferedCommands(click.Group):
     """A group whose commands are what plugins offer for `mlc_commands`."""
 
     def _catalog(self) -> Catalog[click.Command]:
@@ -30,11 +30,11 @@ class OfferedCommands(click.Group):
         """Load the command *cmd_name*.
 
         Raises:
-            UsageError: If there is none; says what is close and which plugin is broken.
+            UsageError: If there is none, or more than one; says what is close and which plugin is broken.
         """
         try:
             return self._catalog().make(cmd_name)
-        except UnknownNameError as error:
+        except (AmbiguousNameError, UnknownNameError) as error:
             raise click.UsageError(str(error), ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -45,7 +45,7 @@ class OfferedCommands(click.Group):
             formatter.write_dl(rows)
 
 
-@click.group(cls=OfferedCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_OfferedCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mlc-hooks", prog_name="mlc")
 def mlc() -> None:
     """Take a model from a training step to a served version.

@@ -29,17 +29,19 @@ def stdout() -> Console:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print *rows* under *columns*; None is shown as nothing, and no cell is read as markup."""
+    """Print *rows* under *columns*; None is shown as nothing, and no text is read as markup."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(column), overflow="fold")
     for row in rows:
         table.add_row(*[Text("" if cell is None else str(cell)) for cell in row])
-    stdout().print(table)
+    console = stdout()
+    console.print(Text(title, style="italic"))  # a table's own title is folded to the table's width
+    console.print(table)
 
 
 def print_json(data: object) -> None:

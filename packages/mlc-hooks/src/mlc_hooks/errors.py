@@ -5,7 +5,7 @@ MlcError                          every error of every MLC package
 ├── AmbiguousNameError LookupError  more than one plugin offers that name
 ├── OptionsError      TypeError     an offer was given options that it does not take
 ├── PluginChoiceError ValueError    MLC_PLUGINS or MLC_PLUGINS_STRICT cannot be followed
-└── PluginError       RuntimeError  a plugin failed, and MLC_PLUGINS_STRICT is on
+└── PluginError       RuntimeError  a plugin's name is taken, or it failed and MLC_PLUGINS_STRICT is on
 """
 
 __all__ = [
@@ -39,4 +39,4 @@ class PluginChoiceError(MlcError, ValueError):
 
 
 class PluginError(MlcError, RuntimeError):
-    """A plugin failed, and `MLC_PLUGINS_STRICT=1` asks to hear of it at once."""
+    """A plugin's name is taken, or it failed and `MLC_PLUGINS_STRICT=1` asks to hear of it at once."""

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     import click
 
+__all__ = ["mlc_commands", "plugins_command"]
+
 
 @hookimpl
 def mlc_commands() -> Mapping[str, Callable[[], click.Command]]:

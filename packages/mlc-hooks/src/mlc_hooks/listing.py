@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mlc_hooks.console import json_option, print_json, print_table
 from mlc_hooks.plugins import shared
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlc_hooks.plugins import Plugins
+    from mlc_hooks.records import Plugin
 
 __all__ = ["plugins"]
 
@@ -20,46 +28,57 @@ def plugins(*, as_json: bool) -> None:
     MLC_PLUGINS_STRICT=1 a broken plugin stops the program instead.
     """
     found = shared()
-    here = found.list_plugins()
-    for hook in sorted({hook for plugin in here for hook in plugin.hooks if found.is_offer(hook)}):
+    for hook in {hook for plugin in found.list_plugins() for hook in plugin.hooks if found.is_offer(hook)}:
         found.offers(hook)  # a plugin can also break while it makes an offer
-    here, broken = found.list_plugins(), found.broken
+    here = [(one, _list_offers(found, one)) for one in found.list_plugins()]
     if as_json:
-        print_json(
-            {
-                "plugins": [
-                    {
-                        "name": one.name,
-                        "distribution": one.distribution,
-                        "hooks": one.hooks,
-                        "unknown_hooks": one.unknown_hooks,
-                        "offers": {
-                            hook: [offer.name for offer in found.offers(hook, home=one.name)]
-                            for hook in one.hooks
-                            if found.is_offer(hook)
-                        },
-                    }
-                    for one in here
-                ],
-                "broken": [
-                    {"name": one.name, "distribution": one.distribution, "reason": one.reason} for one in broken
-                ],
-            }
-        )
+        _print_for_programs(found, here)
     else:
-        rows = []
-        for one in here:
-            for hook in one.hooks or ("",):
-                names = (
-                    ", ".join(offer.name for offer in found.offers(hook, home=one.name)) if found.is_offer(hook) else ""
-                )
-                first = hook == (one.hooks or ("",))[0]
-                rows.append((one.name if first else "", one.distribution if first else "", hook, names))
-            rows += [("", "", f"{hook} (unknown)", "") for hook in one.unknown_hooks]
-        print_table("Plugins", ("plugin", "distribution", "hook", "offers"), rows)
-        if broken:
-            print_table(
-                "Set aside", ("plugin", "distribution", "reason"), [(b.name, b.distribution, b.reason) for b in broken]
-            )
-    if broken:
+        _print_for_people(found, here)
+    if found.broken:
         raise SystemExit(1)
+
+
+def _list_offers(found: Plugins, plugin: Plugin) -> dict[str, list[str]]:
+    return {
+        hook: [offer.name for offer in found.offers(hook, home=plugin.name)]
+        for hook in plugin.hooks
+        if found.is_offer(hook)
+    }
+
+
+def _print_for_programs(found: Plugins, here: Sequence[tuple[Plugin, dict[str, list[str]]]]) -> None:
+    print_json(
+        {
+            "plugins": [
+                {
+                    "name": one.name,
+                    "distribution": one.distribution,
+                    "hooks": one.hooks,
+                    "unknown_hooks": one.unknown_hooks,
+                    "offers": offers,
+                }
+                for one, offers in here
+            ],
+            "broken": [
+                {"name": one.name, "distribution": one.distribution, "reason": one.reason} for one in found.broken
+            ],
+            "left_out": found.left_out,
+        }
+    )
+
+
+def _print_for_people(found: Plugins, here: Sequence[tuple[Plugin, dict[str, list[str]]]]) -> None:
+    rows = []
+    for one, offers in here:
+        lines = [(hook, ", ".join(offers.get(hook, ()))) for hook in one.hooks]
+        lines += [(f"{hook} (unknown)", "") for hook in one.unknown_hooks]
+        first, *others = lines or [("", "")]
+        rows.append((one.name, one.distribution, *first))
+        rows += [("", "", *line) for line in others]
+    print_table("Plugins", ("plugin", "distribution", "hook", "offers"), rows)
+    if found.broken:
+        set_aside = [(one.name, one.distribution, one.reason) for one in found.broken]
+        print_table("Set aside", ("plugin", "distribution", "reason"), set_aside)
+    if found.left_out:
+        print_table("Left out by MLC_PLUGINS", ("plugin",), [(name,) for name in found.left_out])

@@ -9,10 +9,14 @@ import pytest
 if TYPE_CHECKING:
     from mlc_hooks.plugins import Plugins
 
+__all__ = ["mlc_installed", "mlc_plugins"]
+
+pytest.register_assert_rewrite("mlc_hooks.testing")  # or a contract that fails could not say why
+
 
 @pytest.fixture
 def mlc_plugins() -> Plugins:
-    """Plugins that know nothing that is installed and raise at the first fault: register yours."""
+    """The packages that define hooks and no other plugin, where the first fault raises: register yours."""
     from mlc_hooks.choice import Choice  # imported late, or coverage would miss the package's own lines
     from mlc_hooks.plugins import Plugins
 

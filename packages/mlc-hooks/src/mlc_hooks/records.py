@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,4 +58,7 @@ class Offer:
     @property
     def summary(self) -> str:
         """The first line of the factory's docstring, or nothing."""
-        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+        factory = self.factory
+        while isinstance(factory, partial):  # or its summary would be that of `partial`
+            factory = factory.func
+        return (inspect.getdoc(factory) or "").partition("\n")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlc_core.errors import CheckpointNotFoundError
@@ -19,7 +20,10 @@ DEEPEST = 3  # run/checkpoints/model
 
 def is_checkpoint(path: Path) -> bool:
     """Say whether *path* is one checkpoint."""
-    return (path / MANIFEST).is_file()
+    try:
+        return (path / MANIFEST).is_file()
+    except OSError:
+        return False  # what may not be looked into is not listed
 
 
 def model_storages(path: Path) -> Sequence[LocalStorage]:
@@ -28,6 +32,9 @@ def model_storages(path: Path) -> Sequence[LocalStorage]:
     Raises:
         CheckpointNotFoundError: If there are none, or no such directory.
     """
+    if is_checkpoint(path):
+        msg = f"{path} is one checkpoint; `mlc checkpoints show {path}` shows it"
+        raise CheckpointNotFoundError(msg)
     if not path.is_dir():
         msg = f"{path} is not a directory; name a run, a directory of checkpoints, or one checkpoint"
         raise CheckpointNotFoundError(msg)
@@ -39,7 +46,9 @@ def model_storages(path: Path) -> Sequence[LocalStorage]:
 
 
 def _checkpoints(path: Path, depth: int) -> Sequence[Path]:
-    children = [one for one in path.iterdir() if one.is_dir() and not one.is_symlink() and not one.name.startswith(".")]
+    children: list[Path] = []
+    with suppress(PermissionError):
+        children += [one for one in path.iterdir() if one.is_dir() and not one.is_symlink() and one.name[0] != "."]
     here = [one for one in children if is_checkpoint(one)]
     if here or depth == 0:
         return here

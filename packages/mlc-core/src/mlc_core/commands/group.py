@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from mlc_hooks.console import json_option, print_json, print_table
 
 from mlc_core.commands.discover import is_checkpoint, model_storages
 from mlc_core.commands.shown import as_row, as_text, facts
-from mlc_core.errors import CorruptCheckpointError
+from mlc_core.errors import CorruptCheckpointError, StorageError
 from mlc_core.index import Index
 from mlc_core.reader import CheckpointReader, open_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["checkpoints"]
 
@@ -88,15 +92,13 @@ def verify(path: Path, *, as_json: bool) -> None:
     """
     results: list[dict[str, Any]] = []
     if is_checkpoint(path):
-        results.append(_verify(open_checkpoint(path)))
+        results.append(_verify(path, lambda: open_checkpoint(path)))
     else:
         for storage in model_storages(path):
             index = Index(storage)
-            results += [_verify(CheckpointReader(storage, one)) for one in index.saved]
-            results += [
-                {"location": str(storage.location(name)), "valid": False, "cause": str(error)}
-                for name, error in index.damaged.items()
-            ]
+            for saved in index.saved:
+                results += [_verify(storage.location(saved.name), partial(CheckpointReader, storage, saved))]
+            results += [_result(storage.location(name), error) for name, error in index.damaged.items()]
     if as_json:
         print_json(results)
     else:
@@ -108,9 +110,13 @@ def verify(path: Path, *, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _verify(reader: CheckpointReader) -> dict[str, Any]:
+def _verify(location: Path, opened: Callable[[], CheckpointReader]) -> dict[str, Any]:
     try:
-        reader.verify()
-    except CorruptCheckpointError as error:
-        return {"location": str(reader.location), "valid": False, "cause": str(error)}
-    return {"location": str(reader.location), "valid": True, "cause": None}
+        opened().verify()
+    except (CorruptCheckpointError, StorageError) as error:
+        return _result(location, error)
+    return _result(location, None)
+
+
+def _result(location: Path, error: Exception | None) -> dict[str, Any]:
+    return {"location": str(location), "valid": error is None, "cause": None if error is None else str(error)}

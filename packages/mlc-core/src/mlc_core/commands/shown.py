@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -18,10 +20,17 @@ METRICS_IN_A_ROW = 4
 
 
 def facts(saved: Saved) -> dict[str, Any]:
-    """Return everything the manifest says, as plain data."""
-    found = {field.name: getattr(saved, field.name) for field in attrs.fields(type(saved))}
-    plain = {name: dict(found[name]) for name in ("metrics", "versions", "strategy")}
-    return {**found, **plain, "files": [attrs.asdict(one) for one in saved.files], "size": saved.size}
+    """Return everything the manifest says, as plain data; numbers that JSON does not know are null."""
+    found = {field.name: _plain(getattr(saved, field.name)) for field in attrs.fields(type(saved))}
+    return {**found, "files": [attrs.asdict(one) for one in saved.files], "size": saved.size}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_row(saved: Saved, links: Sequence[str]) -> tuple[object, ...]:
@@ -42,7 +51,7 @@ def as_text(reader: CheckpointReader) -> str:
         "model": saved.model,
         "id": saved.id,
         "run": saved.run,
-        "epoch": saved.epoch if saved.epoch_ended else f"{saved.epoch} (in the middle)",
+        "epoch": saved.epoch if saved.epoch_ended or saved.epoch is None else f"{saved.epoch} (in the middle)",
         "step": saved.step,
         "saved": f"{saved.created_at}, because: {'; '.join(saved.reasons)}",
         "metrics": ", ".join(f"{name}={value:.6g}" for name, value in saved.metrics.items()),

@@ -2,6 +2,6 @@
 
 from mlc_core.retention.combined import AllOf, AnyOf
 from mlc_core.retention.plan import decide
-from mlc_core.retention.simple import KeepAll, KeepBest, KeepLatest, KeepUnrepeated
+from mlc_core.retention.simple import KeepAll, KeepBest, KeepBestAndLatest, KeepLatest, KeepUnrepeated
 
-__all__ = ["AllOf", "AnyOf", "KeepAll", "KeepBest", "KeepLatest", "KeepUnrepeated", "decide"]
+__all__ = ["AllOf", "AnyOf", "KeepAll", "KeepBest", "KeepBestAndLatest", "KeepLatest", "KeepUnrepeated", "decide"]

@@ -20,7 +20,7 @@ def decide(policy: RetentionPolicy, saved: Sequence[Saved]) -> tuple[Decision, .
 
     The latest checkpoint stays if nothing else would: a run is never left with none.
     """
-    ordered = sorted(saved, key=lambda one: one.sequence)
+    ordered = sorted(saved, key=lambda one: (one.sequence, one.id))
     kept = dict(policy.keep(ordered))
     if ordered and not any(one.id in kept for one in ordered):
         kept[ordered[-1].id] = "the last one is never removed"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mlc_core.records import Mode, Saved
 
-__all__ = ["KeepAll", "KeepBest", "KeepLatest", "KeepUnrepeated", "rank"]
+__all__ = ["KeepAll", "KeepBest", "KeepBestAndLatest", "KeepLatest", "KeepUnrepeated", "rank"]
 
 
 def _at_least_one(_: object, attribute: attrs.Attribute[int], value: int) -> None:
@@ -88,3 +88,40 @@ class KeepBest(Composable):
         best = rank(saved, Monitor(metric=self.metric, mode=self.mode))[: self.count]
         word = "the best" if self.count == 1 else f"one of the best {self.count} by"
         return {one.id: f"{word} {self.metric} ({one.metrics[self.metric]:.6g})" for one in best}
+
+
+@attrs.frozen(kw_only=True)
+class KeepBestAndLatest(Composable):
+    """Keep the best and the latest, then the ones before the latest, *count* in all: what `max_checkpoints` means.
+
+    What was trained again counts once, the newer time, unless the older one is the best. Where best and latest are
+    two, both stay, even with a *count* of 1. Without a *metric* there is no best.
+    """
+
+    count: int = attrs.field(validator=_at_least_one)
+    metric: str | None = None
+    mode: Mode | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if (self.metric is None) != (self.mode is None):
+            msg = f"metric={self.metric!r} and mode={self.mode!r} go together"
+            raise ConfigurationError(msg)
+        self._best([])  # refuses a wrong mode now
+
+    def keep(self, saved: Sequence[Saved]) -> Mapping[str, str]:
+        """Keep the best, then from the end of *saved*."""
+        best = self._best(saved)
+        unrepeated = KeepUnrepeated().keep(saved)
+        newest_first = [one.id for one in reversed(saved) if one.id in unrepeated]
+        needed = {**best, **dict.fromkeys(newest_first[:1])}
+        ordered = list(dict.fromkeys([*best, *newest_first]))
+        latest = {one: "the latest" if one == saved[-1].id else "one of the latest" for one in newest_first}
+        return {
+            one: "; ".join(reason for reason in (best.get(one), latest.get(one)) if reason)
+            for one in ordered[: max(self.count, len(needed))]
+        }
+
+    def _best(self, saved: Sequence[Saved]) -> Mapping[str, str]:
+        if self.metric is None or self.mode is None:
+            return {}
+        return KeepBest(metric=self.metric, mode=self.mode).keep(saved)

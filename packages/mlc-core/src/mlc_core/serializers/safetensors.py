@@ -6,6 +6,7 @@ without a copy, and mapped when it is read; the tests hold every file against th
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ ITEM_SIZES = {
 }  # fmt: skip
 PAGE = 4096  # data begins on a page, so that it can be written past the page cache and mapped in place
 LONGEST_HEADER = 100_000_000  # the library's own limit
+MOST_AXES = 64  # what torch and NumPy can hold
 
 
 class Safetensors:
@@ -61,10 +63,7 @@ class Safetensors:
         if length > min(LONGEST_HEADER, len(data) - 8):
             msg = f"the header claims {length} bytes of a file of {len(data)}"
             raise ValueError(msg)
-        header = orjson.loads(data[8 : 8 + length])
-        if not isinstance(header, dict):
-            msg = "the header is no JSON object"
-            raise ValueError(msg)  # noqa: TRY004 - the protocol promises ValueError for every bad file
+        header = _read_header(bytes(data[8 : 8 + length]))
         header.pop("__metadata__", None)
         body = data[8 + length :]
         spans = {name: _read_span(name, entry) for name, entry in header.items()}
@@ -72,11 +71,31 @@ class Safetensors:
         return {name: TensorBytes(dtype, shape, body[begin:end]) for name, (dtype, shape, begin, end) in spans.items()}
 
 
+def _read_header(text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text, object_pairs_hook=_once)  # orjson takes the last of two equal keys
+    except RecursionError as error:
+        msg = "the header is nested too deeply"
+        raise ValueError(msg) from error
+    if not isinstance(header, dict):
+        msg = "the header is no JSON object"
+        raise ValueError(msg)  # noqa: TRY004 - the protocol promises ValueError for every bad file
+    return header
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        msg = "the header names something twice"
+        raise ValueError(msg)
+    return found
+
+
 def _read_span(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         numbers = (*shape, begin, end)
-        sound = all(type(one) is int and one >= 0 for one in numbers)
+        sound = len(shape) <= MOST_AXES and all(type(one) is int and 0 <= one < 2**63 for one in numbers)
         sound = sound and end - begin == math.prod(shape) * ITEM_SIZES[dtype]
     except (KeyError, TypeError, ValueError):
         sound = False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from mlc_core.errors import CorruptCheckpointError, StateError
+from mlc_core.errors import CorruptCheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,16 +17,8 @@ __all__ = ["decode_document", "encode_document"]
 
 
 def encode_document(states: Mapping[str, ItemState]) -> bytes:
-    """Return the document of *states*.
-
-    Raises:
-        StateError: If a string in it is not valid Unicode.
-    """
-    try:
-        return orjson.dumps({name: state.tree for name, state in states.items()})
-    except orjson.JSONEncodeError as error:
-        msg = f"the state cannot be written as JSON: {error}; is a string in it not valid Unicode?"
-        raise StateError(msg) from error
+    """Return the document of *states*."""
+    return orjson.dumps({name: state.tree for name, state in states.items()})
 
 
 def decode_document(data: bytes | memoryview) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -11,8 +12,6 @@ from mlc_core.errors import ConfigurationError
 from mlc_core.state.tree import TensorSink, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mlc_core.protocols import TensorBytes
 
 __all__ = ["ItemState", "collect", "model_state"]
@@ -48,10 +47,12 @@ def collect(items: Mapping[str, object]) -> dict[str, ItemState]:
     return states
 
 
-def model_state(model: Any) -> dict[str, Any]:
+def model_state(model: Any) -> Any:
     """Return the model's state by plain parameter names, those of `torch.compile` taken off."""
     state = _state_of(model)
-    return {key.replace(COMPILED, ""): value for key, value in state.items()}
+    if not isinstance(state, Mapping):
+        return state
+    return {key.replace(COMPILED, "") if isinstance(key, str) else key: value for key, value in state.items()}
 
 
 def _state_of(item: Any) -> Any:

@@ -6,21 +6,24 @@ import base64
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlc_core.errors import CorruptCheckpointError, StateError
+import attrs
+
+from mlc_core.errors import ConfigurationError, CorruptCheckpointError, StateError
 from mlc_core.state import frameworks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mlc_core.protocols import TensorBytes
 
 __all__ = ["TensorSink", "decode", "encode"]
 
 JSON_INTEGERS = range(-(2**63), 2**64)
-DEEPEST = 200  # well within what JSON readers and this module's recursion stand
+DEEPEST = 80  # each level is up to three of JSON, and writers of JSON stop at 254
+RESERVED = "__metadata__"  # what safetensors calls the part of a header that is no tensor
 
 
 class TensorSink:
@@ -34,9 +37,10 @@ class TensorSink:
         """Keep the tensor or array *value* and return its name."""
         if not frameworks.is_tensor(value):
             return self._name(frameworks.array_to_bytes(value, where), path)
-        key = frameworks.storage_key(value) if value.layout is not None and not value.is_sparse else None
+        frameworks.check_tensor(value, where)
+        key = frameworks.storage_key(value)
         if key is None or key not in self._tied:
-            name = self._name(frameworks.tensor_to_bytes(value, where), path)
+            name = self._name(frameworks.tensor_to_bytes(value), path)
             if key is None:
                 return name
             self._tied[key] = name
@@ -45,94 +49,127 @@ class TensorSink:
     def _name(self, tensor: TensorBytes, path: tuple[str, ...]) -> str:
         plain = name = ".".join(path) or "value"
         count = 1
-        while name in self.tensors:
+        while name in self.tensors or name == RESERVED:
             count += 1
             name = f"{plain}#{count}"
         self.tensors[name] = tensor
         return name
 
 
-def encode(value: Any, sink: TensorSink, *, item: str, path: tuple[str, ...] = ()) -> Any:
-    """Return *value* as typed JSON, its tensors put into *sink*.
+def encode(value: Any, sink: TensorSink, *, item: str) -> Any:
+    """Return *value*, the state of *item*, as typed JSON, its tensors put into *sink*.
 
     Raises:
         StateError: If something in it would be lost; names the place, the type and the way out.
     """
-    where = ".".join((item, *path))
-    if len(path) > DEEPEST:
-        msg = f"{item} is nested more than {DEEPEST} deep at {where[:80]}…; does it hold itself?"
+    return _encode(value, _Place(sink, item))
+
+
+@attrs.frozen
+class _Place:
+    """Where in an item a value lies."""
+
+    sink: TensorSink
+    item: str
+    path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return ".".join((self.item, *self.path)).encode("ascii", "backslashreplace").decode("ascii")
+
+    def inside(self, part: Any, name: object) -> Any:
+        """Encode a *part* of what lies here."""
+        return _encode(part, _Place(self.sink, self.item, (*self.path, str(name))))
+
+    def check_text(self, text: str) -> str:
+        """Return *text* if a file can hold it."""
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            msg = f"{self} holds text that is not valid Unicode, {text[:40]!a}; save its bytes"
+            raise StateError(msg) from error
+        return text
+
+
+def _encode(value: Any, place: _Place) -> Any:
+    if len(place.path) > DEEPEST:
+        msg = f"{place.item} is nested more than {DEEPEST} deep at {str(place)[:80]}…; does it hold itself?"
         raise StateError(msg)
-    kind = type(value)
-    if kind in {type(None), bool, str}:
-        return value
     if frameworks.is_tensor(value):
-        return {"$tensor": sink.put(value, path, where)}
+        return {"$tensor": place.sink.put(value, place.path, str(place))}
     if frameworks.is_array(value):
         tag = "$array" if hasattr(value, "__setitem__") else "$scalar"
-        return {tag: sink.put(value, path, where)}
-
-    def inside(part: Any, name: object) -> Any:
-        return encode(part, sink, item=item, path=(*path, str(name)))
-
-    if kind in ENCODERS:
-        return ENCODERS[kind](value, inside)
-    if isinstance(value, PurePath):
-        return {"$path": str(value)}
-    if f"{kind.__module__}.{kind.__name__}" in TORCH_VALUES:
-        return TORCH_VALUES[f"{kind.__module__}.{kind.__name__}"](value)
-    msg = (
-        f"{where} is a {kind.__module__}.{kind.__qualname__}, which a checkpoint cannot hold without running code on "
-        "load; give a state_dict() of numbers, strings, tensors, lists and dictionaries"
-    )
-    raise StateError(msg)
+        return {tag: place.sink.put(value, place.path, str(place))}
+    kind = type(value)
+    encoder = ENCODERS.get(kind) or TORCH_ENCODERS.get(f"{kind.__module__}.{kind.__name__}")
+    if encoder is None:
+        msg = (
+            f"{place} is a {kind.__module__}.{kind.__qualname__}, which a checkpoint cannot hold without running code "
+            "on load; give a state_dict() of numbers, strings, tensors, lists and dictionaries"
+        )
+        raise StateError(msg)
+    return encoder(value, place)
 
 
-Inside = Callable[[Any, object], Any]
+Encoder = Callable[[Any, _Place], Any]
 
 
-def _encode_int(value: int, _: Inside) -> Any:
-    return value if value in JSON_INTEGERS else {"$int": str(value)}
+def _as_it_is(value: Any, _: _Place) -> Any:
+    return value
 
 
-def _encode_float(value: float, _: Inside) -> Any:
+def _encode_text(value: str, place: _Place) -> str:
+    return place.check_text(value)
+
+
+def _encode_int(value: int, _: _Place) -> Any:
+    return value if value in JSON_INTEGERS else {"$int": hex(value)}  # Python refuses long decimal ones
+
+
+def _encode_float(value: float, _: _Place) -> Any:
     return value if math.isfinite(value) else {"$float": repr(value)}
 
 
-def _encode_list(value: list[Any], inside: Inside) -> list[Any]:
-    return [inside(part, position) for position, part in enumerate(value)]
+def _encode_list(value: Sequence[Any], place: _Place) -> list[Any]:
+    return [place.inside(part, position) for position, part in enumerate(value)]
 
 
-def _encode_dict(value: dict[Any, Any], inside: Inside) -> Any:
+def _encode_dict(value: dict[Any, Any], place: _Place) -> Any:
     if all(type(key) is str and not key.startswith("$") for key in value):
-        return {key: inside(part, key) for key, part in value.items()}
-    return _encode_pairs("$dict")(value, inside)
+        return {place.check_text(key): place.inside(part, key) for key, part in value.items()}
+    return _encode_pairs("$dict")(value, place)
 
 
-def _encode_pairs(tag: str) -> Callable[[Any, Inside], Any]:
-    return lambda value, inside: {tag: [[inside(key, "key"), inside(part, key)] for key, part in value.items()]}
+def _encode_pairs(tag: str) -> Encoder:
+    return lambda value, place: {
+        tag: [[place.inside(key, "key"), place.inside(part, key)] for key, part in value.items()]
+    }
 
 
-def _encode_set(tag: str) -> Callable[[Any, Inside], Any]:
-    return lambda value, inside: {tag: [inside(part, "member") for part in sorted(value, key=repr)]}
+def _encode_set(tag: str) -> Encoder:
+    return lambda value, place: {tag: [place.inside(part, "member") for part in sorted(value, key=repr)]}
 
 
-ENCODERS: dict[type, Callable[[Any, Inside], Any]] = {
+ENCODERS: dict[type, Encoder] = {
+    type(None): _as_it_is,
+    bool: _as_it_is,
+    str: _encode_text,
     int: _encode_int,
     float: _encode_float,
-    complex: lambda value, inside: {"$complex": [inside(value.real, "real"), inside(value.imag, "imag")]},
+    complex: lambda value, place: {"$complex": [place.inside(value.real, "real"), place.inside(value.imag, "imag")]},
     bytes: lambda value, _: {"$bytes": base64.b64encode(value).decode("ascii")},
     list: _encode_list,
-    tuple: lambda value, inside: {"$tuple": _encode_list(value, inside)},
+    tuple: lambda value, place: {"$tuple": _encode_list(value, place)},
     dict: _encode_dict,
     OrderedDict: _encode_pairs("$ordered"),
     Counter: _encode_pairs("$counter"),
     set: _encode_set("$set"),
     frozenset: _encode_set("$frozenset"),
+    type(Path()): lambda value, place: {"$path": place.check_text(str(value))},
 }
-TORCH_VALUES: dict[str, Callable[[Any], Any]] = {  # by name, so that torch need not be imported to compare
-    "torch.dtype": lambda value: {"$dtype": str(value).removeprefix("torch.")},
-    "torch.device": lambda value: {"$device": str(value)},
-    "torch.Size": lambda value: {"$size": [int(one) for one in value]},
+TORCH_ENCODERS: dict[str, Encoder] = {  # by name, so that torch need not be imported to compare
+    "torch.dtype": lambda value, _: {"$dtype": str(value).removeprefix("torch.")},
+    "torch.device": lambda value, _: {"$device": str(value)},
+    "torch.Size": lambda value, _: {"$size": [int(one) for one in value]},
 }
 
 
@@ -160,9 +197,9 @@ def decode(tree: Any, tensors: Mapping[str, TensorBytes], *, copy: bool) -> Any:
             return _decode_tensor(tag, tensors[content], copy=copy)
         if tag in MAKERS:
             return MAKERS[tag](decode(content, tensors, copy=copy))
-    except CorruptCheckpointError:
+    except (ConfigurationError, CorruptCheckpointError):
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         msg = f"the state holds {tag} with unusable content ({type(error).__name__}: {error})"
         raise CorruptCheckpointError(msg) from error
     msg = f"the state holds {tag!r}, which this version of mlc-core does not know; a newer one may"
@@ -178,8 +215,7 @@ def _decode_tensor(tag: str, raw: TensorBytes, *, copy: bool) -> Any:
 
 
 def _dtype(name: str) -> Any:
-    import torch
-
+    torch = frameworks.require("torch")
     found = getattr(torch, name)
     if not isinstance(found, torch.dtype):
         msg = f"{name!r} is no dtype"
@@ -188,15 +224,11 @@ def _dtype(name: str) -> Any:
 
 
 def _device(name: str) -> Any:
-    import torch
-
-    return torch.device(name)
+    return frameworks.require("torch").device(name)
 
 
 def _size(sizes: list[int]) -> Any:
-    import torch
-
-    return torch.Size(sizes)
+    return frameworks.require("torch").Size(sizes)
 
 
 MAKERS: dict[str, Callable[[Any], Any]] = {
@@ -208,7 +240,7 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
     "$dtype": _dtype,
     "$float": float,
     "$frozenset": frozenset,
-    "$int": int,
+    "$int": lambda digits: int(digits, 16),
     "$ordered": lambda pairs: OrderedDict((key, value) for key, value in pairs),
     "$path": Path,
     "$set": set,

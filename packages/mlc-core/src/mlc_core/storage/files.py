@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
+import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
 
     from mlc_core.protocols import Buffer
 
-__all__ = ["check_room", "failures", "is_abandoned", "sync_directory", "write_durably"]
+__all__ = ["check_room", "failures", "is_abandoned", "make_directory", "sync_directory", "view", "write_durably"]
 
 WORTH_RESERVING = 1 << 20  # bytes; below, the write itself tells as soon
+WORTH_MAPPING = 1 << 16  # bytes; below, a plain read is as quick, and a bad disk is an error instead of a signal
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -29,7 +32,7 @@ def failures(path: Path, *, missing: type[OSError] = StorageError) -> Iterator[N
         yield
     except StorageError:
         raise
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         msg = f"{error.filename or path} is not there"
         raise missing(msg) from error
     except OSError as error:
@@ -56,6 +59,19 @@ def check_room(directory: Path, needed: int) -> None:
             "free some space or lower max_checkpoints, then save again"
         )
         raise DiskFullError(msg)
+
+
+def view(path: Path) -> memoryview:
+    """Return the content of *path*: read if it is short, else mapped privately, to be read when it is looked at."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not make us wait
+    with os.fdopen(descriptor, "rb") as opened:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            msg = f"{path} is no plain file"
+            raise StorageError(msg)
+        if status.st_size < WORTH_MAPPING:
+            return memoryview(bytearray(opened.read()))
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
 
 
 def write_durably(path: Path, size: int, pieces: Iterable[Buffer]) -> None:
@@ -89,6 +105,14 @@ def _reserve(descriptor: int, size: int) -> None:
 def _write_all(descriptor: int, data: memoryview) -> None:
     while data:
         data = data[os.write(descriptor, data) :]  # the system may take less than it was given
+
+
+def make_directory(path: Path) -> None:
+    """Make *path* and what is missing above it, each with a durable name."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

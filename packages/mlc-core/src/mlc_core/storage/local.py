@@ -7,7 +7,6 @@ directory, then the rename, then the parent. A reader that finds no manifest fin
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import shutil
 import time
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from mlc_core.errors import EntryExistsError
-from mlc_core.naming import MANIFEST, check_name
+from mlc_core.errors import ConfigurationError, EntryExistsError
+from mlc_core.naming import MANIFEST, check_name, is_name
 from mlc_core.protocols import Capabilities
 from mlc_core.storage import files
 
@@ -52,29 +51,39 @@ class LocalStorage:
         return Capabilities(durable=True, shared=True)
 
     def entries(self) -> Mapping[str, str]:
-        """Return the directories that hold a manifest; the token tells a directory from a later one of its name."""
+        """Return the directories that hold a manifest; the token tells a directory from a later one of its name.
+
+        A directory that somebody called `epoch_3 (copy)` is theirs: not listed, never removed, and still to be opened.
+        """
         found = {}
         with suppress(FileNotFoundError), self._scan() as scan:
             for one in scan:
-                if one.name.startswith(".") or one.is_symlink() or not one.is_dir():
-                    continue
-                with suppress(FileNotFoundError):
-                    status = (self._root / one.name / MANIFEST).stat()
-                    found[one.name] = f"{status.st_ino}.{status.st_mtime_ns}"
-        return found
+                if is_name(one.name) and one.is_dir(follow_symlinks=False):
+                    found[one.name] = self._token(one.name)
+        return {name: token for name, token in found.items() if token is not None}
+
+    def _token(self, entry: str) -> str | None:
+        try:
+            status = (self._root / entry / MANIFEST).stat()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return "unreadable"  # reading will say why
+        return f"{status.st_ino}.{status.st_mtime_ns}"
 
     def read(self, entry: str, file: str) -> memoryview:
-        """Map *file* into memory, privately: it is read when it is looked at."""
-        path = self._root / check_name(entry) / check_name(file)
-        with files.failures(path, missing=FileNotFoundError), path.open("rb") as opened:
-            if os.fstat(opened.fileno()).st_size == 0:
-                return memoryview(b"")
-            return memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY))
+        """Read a short *file*, or map a long one privately."""
+        if entry in {"", ".", ".."} or "/" in entry or "\0" in entry:
+            msg = f"{entry!r} is not the name of a directory beside the others"
+            raise ConfigurationError(msg)
+        path = self._root / entry / check_name(file)
+        with files.failures(path, missing=FileNotFoundError):
+            return files.view(path)
 
     def stage(self, size: int) -> LocalStaging:
         """Make a staging directory, after asking whether there is room for *size* bytes."""
         with files.failures(self._root):
-            self._root.mkdir(parents=True, exist_ok=True)
+            files.make_directory(self._root)
             files.check_room(self._root, size + ROOM_TO_SPARE)
             return LocalStaging(self._root)
 
@@ -87,34 +96,36 @@ class LocalStorage:
             except FileNotFoundError:
                 return
             files.sync_directory(self._root)
-            shutil.rmtree(trash)
+            with suppress(FileNotFoundError):  # another process may be sweeping
+                shutil.rmtree(trash)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Wait for and hold the directory's lock; the kernel frees it if we die."""
         with files.failures(self._root):
-            self._root.mkdir(parents=True, exist_ok=True)
+            files.make_directory(self._root)
             descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with files.failures(self._root):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing does not free it while a forked child has it open
             os.close(descriptor)
 
     def pointers(self) -> Mapping[str, str]:
-        """Return the links that lead to entries beside them."""
+        """Return the links that lead to entries beside them, or to where one was; other links are somebody else's."""
         found = {}
         with suppress(FileNotFoundError), self._scan() as scan:
             for one in scan:
-                if one.is_symlink() and not one.name.startswith("."):
+                if one.is_symlink() and is_name(one.name):
                     target = str(Path(one.path).readlink())
-                    if "/" not in target:
+                    if is_name(target) and (one.is_dir() or not Path(one.path).exists()):
                         found[one.name] = target
         return found
 
     def point(self, pointer: str, entry: str | None) -> None:
-        """Replace the relative link *pointer*, atomically."""
+        """Replace the relative link *pointer*, atomically and durably."""
         link = self._root / check_name(pointer)
         with files.failures(link):
             if entry is None:
@@ -125,6 +136,7 @@ class LocalStorage:
             new = self._root / f"{TRASH}{uuid.uuid4().hex}"
             new.symlink_to(check_name(entry))
             new.replace(link)
+            files.sync_directory(self._root)
 
     @contextmanager
     def _scan(self) -> Iterator[Iterator[os.DirEntry[str]]]:
@@ -140,12 +152,14 @@ class LocalStorage:
         swept = []
         for path in sorted([*self._root.glob(f"{STAGING}*"), *self._root.glob(f"{TRASH}*")]):
             with suppress(OSError):  # another process may be sweeping too
+                if time.time() - path.lstat().st_mtime < GRACE:
+                    continue
                 if path.is_symlink():
                     path.unlink()
+                elif files.is_abandoned(path):
+                    shutil.rmtree(path)
+                else:
                     continue
-                if time.time() - path.stat().st_mtime < GRACE or not files.is_abandoned(path):
-                    continue
-                shutil.rmtree(path)
                 swept.append(path.name)
         return swept
 
@@ -168,8 +182,9 @@ class LocalStaging:
     def commit(self, entry: str, manifest: bytes) -> None:
         """Write the manifest, then rename the directory to *entry*."""
         target = self._root / check_name(entry)
-        self.write(MANIFEST, len(manifest), [manifest])
         with files.failures(target):
+            (self._path / MANIFEST).unlink(missing_ok=True)  # that of another name, which was taken
+            self.write(MANIFEST, len(manifest), [manifest])
             files.sync_directory(self._path)
             try:
                 # A directory cannot be renamed over one that holds anything, which is why this overwrites nothing.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mlc_core.errors import EntryExistsError
@@ -12,7 +12,7 @@ from mlc_core.naming import MANIFEST, check_name
 from mlc_core.protocols import Capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mlc_core.protocols import Buffer
 
@@ -73,9 +73,11 @@ class MemoryStorage:
         with self._lock, suppress(KeyError):
             del self._entries[entry], self._tokens[entry]
 
-    def lock(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """Keep other threads out."""
-        return _Held(self._lock)
+        with self._lock:
+            yield
 
     def pointers(self) -> Mapping[str, str]:
         """Return the pointers."""
@@ -115,14 +117,3 @@ class MemoryStaging:
     def discard(self) -> None:
         """Forget the files."""
         self._files = {}
-
-
-class _Held:
-    def __init__(self, lock: threading.RLock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()

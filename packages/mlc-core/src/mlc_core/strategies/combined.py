@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from mlc_core.strategies.memory import recall, remember
+
 if TYPE_CHECKING:
     from mlc_core.protocols import SaveStrategy
     from mlc_core.records import Moment
@@ -25,10 +27,10 @@ class AnyOf:
         return "; ".join(reason for reason in reasons if reason) or None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return each one's state, by position."""
-        return {str(position): one.state_dict() for position, one in enumerate(self.strategies)}
+        """Return what each one remembers, in their order."""
+        return {"parts": [remember(one) for one in self.strategies]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Give each one its state back."""
-        for position, one in enumerate(self.strategies):
-            one.load_state_dict(state.get(str(position), {}))
+        """Give each one its state back; one that was not here before begins anew."""
+        for one, stored in zip(self.strategies, state["parts"], strict=False):
+            recall(one, stored)

@@ -1,0 +1,35 @@
+"""The one call from a configuration dictionary to a loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlc_losses.configs import make_loss, read_type
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlc_losses.protocols import Loss
+
+__all__ = ["LossManager"]
+
+
+class LossManager:
+    """Makes losses from configuration dictionaries."""
+
+    @staticmethod
+    def create_loss_function(config: Mapping[str, Any]) -> Loss:
+        """Make the loss that *config* describes; *config* stays as it is.
+
+        `type` names a loss: "dice", "jaccard", "bce", "focal", "combined", or what a plugin offers. The other keys are
+        its options. A combined loss takes `<name>_weight` and `<name>_config` for each component, and `mode`,
+        `from_logits` and `check_inputs` for all of them:
+
+            {"type": "combined", "dice_weight": 0.7, "bce_weight": 0.3, "dice_config": {"smooth": 1e-6}}
+
+        Raises:
+            UnknownNameError: If nobody offers a loss of that name; says what is close.
+            LossConfigError: If a key or a value cannot be followed; says what is close.
+        """
+        name = read_type(config)
+        return make_loss(name, {key: value for key, value in config.items() if key != "type"})

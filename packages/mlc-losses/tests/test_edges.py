@@ -1,0 +1,229 @@
+"""Mistakes that losses are known to make, and that these do not."""
+
+import pytest
+import torch
+from mlc_losses import BCELoss, CombinedLoss, DiceLoss, LossInputError, LossManager
+
+
+def gradient(loss, pred, target, **options):
+    """Return the derivative of the loss with respect to the prediction."""
+    leaf = pred.detach().clone().requires_grad_()
+    (found,) = torch.autograd.grad(loss(leaf, target, **options), leaf)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("target_dtype", [torch.float32, torch.bool, torch.float16])
+def test_half_precision_volumes_do_not_overflow(dtype, target_dtype):
+    """The Dice of a million half-precision voxels is that of float64, and it has a gradient."""
+    pred = torch.linspace(-4, 4, 96**3).view(1, 1, 96, 96, 96).to(dtype)
+    target = pred > 1
+    loss = DiceLoss(squared_pred=True)
+    value = loss(pred, target.to(target_dtype))
+
+    assert value.dtype == torch.float32
+    assert loss(pred.double(), target).item() == pytest.approx(value.item(), rel=1e-5)
+    assert torch.isfinite(gradient(loss, pred, target)).all()
+    assert gradient(loss, pred, target).abs().sum() > 0
+
+
+@pytest.mark.parametrize("loss", [DiceLoss(), BCELoss(), BCELoss(gamma=2.0, alpha=0.25)])
+@pytest.mark.parametrize("float64", ["pred", "target"])
+def test_float64_is_never_narrowed(loss, float64):
+    """Where either tensor is float64, so is the sum."""
+    pred, target = torch.zeros(1, 1, 4), torch.ones(1, 1, 4)
+    pred, target = (pred.double(), target) if float64 == "pred" else (pred, target.double())
+
+    assert loss(pred, target).dtype == torch.float64
+
+
+def test_false_positives_on_an_empty_mask_teach():
+    """By default each voxel's gradient on an empty mask is that of mean(p), whatever smooth is."""
+    pred, target = torch.full((1, 1, 8, 8), 1.0), torch.zeros(1, 1, 8, 8)
+    p = torch.sigmoid(torch.tensor(1.0))
+
+    torch.testing.assert_close(DiceLoss()(pred, target), p)
+    torch.testing.assert_close(gradient(DiceLoss(), pred, target), torch.full_like(pred, (p * (1 - p) / 64).item()))
+
+
+def test_smooth_empties_have_the_documented_gradient():
+    """With empty='smooth' the gradient in p is s / (Σp + s)²."""
+    p, target, s = torch.full((1, 1, 1000), 0.5, dtype=torch.float64), torch.zeros(1, 1, 1000), 1e-6
+    loss = DiceLoss(smooth=s, empty="smooth", from_logits=False)
+
+    torch.testing.assert_close(gradient(loss, p, target), torch.full_like(p, s / (500 + s) ** 2))
+
+
+def test_skipped_empties_leave_the_mean():
+    """With empty='skip' only samples with foreground count, and all-empty is 0 with a graph."""
+    pred = torch.randn(2, 1, 6, generator=torch.Generator().manual_seed(1))
+    target = torch.zeros(2, 1, 6)
+    loss = DiceLoss(empty="skip")
+
+    assert loss(pred, target).item() == 0
+    assert not gradient(loss, pred, target).any()
+
+    target[0, 0, :3] = 1
+
+    torch.testing.assert_close(loss(pred, target), loss(pred[:1], target[:1]))
+
+
+@pytest.mark.parametrize("empty", ["volume", "skip"])
+def test_nothing_predicted_on_an_empty_mask_is_right(empty):
+    """Neither 0/0 nor 1: no foreground where there is none costs nothing, and the gradient is finite."""
+    p, target = torch.zeros(1, 1, 9), torch.zeros(1, 1, 9)
+    loss = DiceLoss(smooth=0, empty=empty, from_logits=False)
+
+    assert loss(p, target).item() == 0
+    assert torch.isfinite(gradient(loss, p, target)).all()
+
+
+def test_half_ignored_mean_is_over_the_other_half():
+    """The mean divides by what counts, not by all."""
+    pred, target = torch.zeros(1, 1, 8), torch.ones(1, 1, 8)
+    mask = torch.arange(8).view(1, 1, 8) < 4
+
+    torch.testing.assert_close(BCELoss()(pred, target, mask=mask), BCELoss()(pred, target))
+
+
+@pytest.mark.parametrize("mode", ["binary", "multilabel"])
+def test_mask_of_one_channel_counts_every_channel(mode):
+    """A one-channel mask over three channels does not make the mean three times as large."""
+    channels = 1 if mode == "binary" else 3
+    pred, target = torch.zeros(2, channels, 8), torch.ones(2, channels, 8)
+    loss = BCELoss(gamma=2, mode=mode)
+
+    assert torch.equal(loss(pred, target), loss(pred, target, mask=torch.ones(2, 1, 8, dtype=torch.bool)))
+
+
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("size", [30.0, 100.0, 1e4])
+@pytest.mark.parametrize("alpha", [None, 0.25])
+def test_focal_gradient_is_finite_at_saturated_logits(gamma, size, alpha):
+    """No gamma makes 0 to a negative power, right or wrong."""
+    pred = torch.tensor([[[-size, size, -size, size]]])
+    target = torch.tensor([[[0.0, 1, 1, 0]]])
+    found = gradient(BCELoss(gamma=gamma, alpha=alpha), pred, target)
+
+    assert torch.isfinite(found).all()
+    assert (found[..., 2:].abs() > 0.01).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_saturated_probabilities_stay_finite(gamma, dtype):
+    """Probabilities of exactly 0 and 1 on the wrong side give a finite loss and gradient."""
+    p, target = torch.tensor([[[0.0, 1, 0, 1]]], dtype=dtype), torch.tensor([[[0.0, 1, 1, 0]]])
+    loss = BCELoss(gamma=gamma, from_logits=False)
+
+    assert torch.isfinite(loss(p, target))
+    assert torch.isfinite(gradient(loss, p, target)).all()
+
+
+def test_saturation_of_probabilities_is_where_the_docs_say():
+    """In float32 a wrong certainty costs 15.9."""
+    value = BCELoss(from_logits=False)(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
+
+    assert value.item() == pytest.approx(15.9, abs=0.05)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_gradient_does_not_depend_on_the_masks_dtype(from_logits):
+    """Also where p has reached 0 or 1 the gradient of overlap is that of p·t, for float masks as for bool ones."""
+    p = torch.tensor([[[0.0, 1, 0, 1, 0.5, 0.5]]])
+    pred = torch.logit(p, eps=1e-6) if from_logits else p
+    target = torch.tensor([[[0.0, 1, 1, 0, 0, 1]]])
+    loss = DiceLoss(from_logits=from_logits)
+
+    assert torch.equal(gradient(loss, pred, target), gradient(loss, pred, target.bool()))
+
+
+@pytest.mark.parametrize("loss", [DiceLoss(), DiceLoss(empty="skip", batch=True), BCELoss(), BCELoss(gamma=2)])
+def test_no_samples_is_zero_with_a_graph(loss):
+    """The last batch of a filtered loader may be empty."""
+    pred = torch.zeros(0, 1, 4, 4, requires_grad=True)
+    value = loss(pred, torch.zeros(0, 1, 4, 4))
+    value.backward()
+
+    assert value.item() == 0
+    assert pred.grad.shape == pred.shape
+
+
+@pytest.mark.parametrize("loss", [DiceLoss(), DiceLoss(smooth=0, squared_pred=True), BCELoss(), BCELoss(gamma=0.5)])
+def test_no_nan_on_the_way(loss):
+    """Not even an intermediate gradient is NaN, so anomaly detection finds only the user's own mistakes."""
+    pred, target = torch.full((2, 1, 4), 200.0), torch.zeros(2, 1, 4)
+    mask = torch.tensor([[[False] * 4], [[True] * 4]])
+
+    with torch.autograd.set_detect_anomaly(mode=True):
+        assert torch.isfinite(gradient(loss, pred, target, mask=mask)).all()
+
+
+def test_autocast_changes_nothing():
+    """Inside autocast the sums still run in float32."""
+    pred = torch.randn(2, 1, 300, 300, generator=torch.Generator().manual_seed(3)).bfloat16()
+    target = pred > 0.5
+    losses = [DiceLoss(), BCELoss(), BCELoss(gamma=2), DiceLoss(from_logits=False), BCELoss(from_logits=False)]
+
+    for loss in losses:
+        given = pred if loss.from_logits else torch.sigmoid(pred)
+        expected = loss(given, target)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(expected, loss(given, target))
+
+
+def test_second_derivatives_are_right():
+    """Gradients of gradients agree with finite differences."""
+    pred = torch.tensor([[[-1.0, 0.3, 2]]], dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([[[0.0, 1, 1]]], dtype=torch.float64)
+
+    for loss in (DiceLoss(squared_pred=True), BCELoss(), BCELoss(gamma=2, alpha=0.25)):
+        assert torch.autograd.gradgradcheck(lambda one, loss=loss: loss(one, target), [pred])
+
+
+def test_the_callers_dictionaries_stay_as_they_are():
+    """Making a loss writes nothing into its configuration."""
+    config = {"type": "combined", "dice_weight": 0.7, "bce_weight": 0.3, "dice_config": {"jaccard": True}}
+    before = {**config, "dice_config": dict(config["dice_config"])}
+    LossManager.create_loss_function(config)
+
+    assert before == config
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dice", {"smooth": 1}),
+        ("dice", {"jaccard": True}),
+        ("dice", {"squared_pred": True}),
+        ("dice", {"batch": True}),
+        ("dice", {"empty": "skip"}),
+        ("dice", {"empty": "smooth"}),
+        ("dice", {"from_logits": False}),
+        ("dice", {"reduction": "sum"}),
+        ("bce", {"gamma": 1}),
+        ("bce", {"alpha": 0.5}),
+        ("bce", {"label_smoothing": 0.1}),
+        ("bce", {"from_logits": False}),
+        ("bce", {"reduction": "sum"}),
+    ],
+)
+def test_every_option_has_an_effect(name, options):
+    """No option is accepted and left unused."""
+    pred = torch.rand(2, 1, 6, generator=torch.Generator().manual_seed(3))
+    target = torch.tensor([[[1.0, 0, 1, 0, 0, 0]], [[0.0, 0, 0, 0, 0, 0]]])
+    make = LossManager.create_loss_function
+
+    assert make({"type": name, **options})(pred, target) != make({"type": name})(pred, target)
+
+
+def test_check_inputs_has_an_effect():
+    """Values are checked unless that is turned off."""
+    pred, target = torch.zeros(1, 1, 4), torch.full((1, 1, 4), 255)
+    parts = {"dice": DiceLoss(), "bce": BCELoss()}, {"dice": 1.0, "bce": 1.0}
+
+    for loss in (DiceLoss(), BCELoss(), CombinedLoss(*parts)):
+        with pytest.raises(LossInputError):
+            loss(pred, target)
+    for loss in (DiceLoss(check_inputs=False), BCELoss(check_inputs=False), CombinedLoss(*parts, check_inputs=False)):
+        assert torch.isfinite(loss(pred, target))

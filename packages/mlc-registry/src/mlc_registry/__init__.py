@@ -1,0 +1,69 @@
+"""A model registry that understands semantic versions and never loses a release."""
+
+from mlc_registry.catalogs import registry_stores
+from mlc_registry.errors import (
+    CorruptArtifactError,
+    InvalidMetadataError,
+    InvalidNameError,
+    InvalidRangeError,
+    InvalidReferenceError,
+    InvalidVersionError,
+    LooseVersionWarning,
+    ModelNotFoundError,
+    RegistryError,
+    RegistryNotFoundError,
+    RegistryWarning,
+    SourceError,
+    StageConflictError,
+    StageNotFoundError,
+    StoreError,
+    UnchangedVersionWarning,
+    VersionExistsError,
+    VersionNotFoundError,
+    YankedVersionError,
+    YankedVersionWarning,
+)
+from mlc_registry.protocols import Store
+from mlc_registry.ranges import Interval, Range
+from mlc_registry.records import Change, Draft, File, Model, ModelVersion, Resolved, Stage
+from mlc_registry.references import Reference, parse_reference
+from mlc_registry.registry import ModelRegistry
+from mlc_registry.versions import Version
+
+__all__ = [
+    "Change",
+    "CorruptArtifactError",
+    "Draft",
+    "File",
+    "Interval",
+    "InvalidMetadataError",
+    "InvalidNameError",
+    "InvalidRangeError",
+    "InvalidReferenceError",
+    "InvalidVersionError",
+    "LooseVersionWarning",
+    "Model",
+    "ModelNotFoundError",
+    "ModelRegistry",
+    "ModelVersion",
+    "Range",
+    "Reference",
+    "RegistryError",
+    "RegistryNotFoundError",
+    "RegistryWarning",
+    "Resolved",
+    "SourceError",
+    "Stage",
+    "StageConflictError",
+    "StageNotFoundError",
+    "Store",
+    "StoreError",
+    "UnchangedVersionWarning",
+    "Version",
+    "VersionExistsError",
+    "VersionNotFoundError",
+    "YankedVersionError",
+    "YankedVersionWarning",
+    "parse_reference",
+    "registry_stores",
+]

@@ -1,0 +1,132 @@
+"""The files of published versions: staged, hashed and synced before their row is committed, checked afterwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import attrs
+
+from mlc_registry.digests import fault_of, root_digest
+from mlc_registry.errors import SourceError, StoreError
+from mlc_registry.names import directory_name
+from mlc_registry.transfers import bring, sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mlc_registry.records import File
+    from mlc_registry.sources import Source
+    from mlc_registry.versions import Version
+
+__all__ = ["Artifacts", "Staged", "Transfer"]
+
+Transfer = Literal["auto", "copy", "link"]
+"""How files come into the artifact store: `auto` links those of a committed checkpoint and copies all others."""
+
+STAGING = ".staging"
+
+log = logging.getLogger("mlc_registry")
+
+
+@attrs.frozen
+class Staged:
+    """Files that are on disk, hashed and synced, and belong to no version yet."""
+
+    folder: Path
+    files: tuple[File, ...]
+
+    @property
+    def digest(self) -> str:
+        """The identity of these files."""
+        return root_digest(self.files)
+
+
+class Artifacts:
+    """A directory that holds a directory for each version of each model."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, directory: str, entry: str) -> Path:
+        """Return where a published file or directory lies."""
+        return self._root / directory / entry if entry else self._root / directory
+
+    @contextmanager
+    def stage(self, source: Source, transfer: Transfer) -> Iterator[Staged]:
+        """Bring the files of *source* into the store's file system, hashed and synced, until the context ends.
+
+        Raises:
+            SourceError: If a file cannot be read, or changes while it is.
+            StoreError: If there is no room, or the file system fails.
+        """
+        if transfer not in get_args(Transfer):
+            msg = f"transfer={transfer!r} must be one of: {', '.join(get_args(Transfer))}"
+            raise SourceError(msg)
+        link = transfer == "link" or (transfer == "auto" and source.is_checkpoint)
+        folder = self._root / STAGING / secrets.token_hex(16)
+        try:
+            with _failures(folder):
+                folder.mkdir(parents=True)
+                files = tuple(bring(member, folder / member.path, link=link) for member in source.members)
+                for parent, _, _ in os.walk(folder):
+                    sync_directory(Path(parent))
+            yield Staged(folder, files)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # once installed, nothing is left of it
+
+    def install(self, staged: Staged, model: str, version: Version) -> str:
+        """Move *staged* to its place, durably, and return its directory.
+
+        What a publisher left there when it was killed stays: no row names it, and it may be another registry's.
+
+        Raises:
+            StoreError: If the file system fails.
+        """
+        folder = self._root / model
+        name = directory_name(version)
+        with _failures(folder):
+            folder.mkdir(exist_ok=True)
+            if os.path.lexists(folder / name):
+                name = f"{name}~{secrets.token_hex(4)}"
+            staged.folder.rename(folder / name)
+            sync_directory(folder)
+            sync_directory(self._root)
+        return f"{model}/{name}"
+
+    def point_latest(self, model: str, directory: str | None) -> None:
+        """Let the link `latest` of *model* lead to *directory*, or remove it. For people: nothing reads it."""
+        link = self._root / model / "latest"
+        fresh = link.with_name(f".latest-{secrets.token_hex(8)}")
+        try:
+            if directory is None:
+                link.unlink(missing_ok=True)
+            else:
+                fresh.symlink_to(directory.partition("/")[2])
+                fresh.replace(link)  # a link cannot be changed in place
+        except OSError as error:
+            log.warning("the link %s could not be moved: %s", link, error)
+
+    def find_damage(self, directory: str, files: Sequence[File]) -> list[str]:
+        """Hash what is there and return what is not as published, in words: nothing when all is well."""
+        folder = self._root / directory
+        damage = [f"{one.path} {fault}" for one in files if (fault := fault_of(folder / one.path, one))]
+        present = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
+        extra = {path.relative_to(folder).as_posix() for path in present} - {one.path for one in files}
+        return damage + [f"{path} was never published" for path in sorted(extra)]
+
+
+@contextmanager
+def _failures(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SourceError, StoreError):
+        raise
+    except OSError as error:
+        msg = f"nothing was published, as {place} could not be written: {error.strerror or error}"
+        raise StoreError(msg) from error

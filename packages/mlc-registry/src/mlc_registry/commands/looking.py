@@ -1,0 +1,151 @@
+"""The commands that change nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from mlc_hooks.console import json_option, print_json, print_table
+
+from mlc_registry.commands.group import open_registry, pre_option, root_option, spec_argument
+from mlc_registry.commands.shown import (
+    change_facts,
+    human,
+    model_facts,
+    resolved_facts,
+    time_shown,
+    version_facts,
+    version_text,
+)
+from mlc_registry.references import parse_reference
+
+if TYPE_CHECKING:
+    from mlc_registry.registry import ModelRegistry
+
+__all__ = ["history", "list_registry", "resolve", "show", "verify"]
+
+
+@click.command("ls")
+@click.argument("name", required=False)
+@root_option
+@json_option
+def list_registry(name: str | None, root: str, *, as_json: bool) -> None:
+    """List the models, or the versions of one, the highest first."""
+    with open_registry(root) as opened:
+        if name is None:
+            _list_models(opened, root, as_json=as_json)
+        else:
+            _list_versions(opened, name, as_json=as_json)
+
+
+def _list_models(opened: ModelRegistry, root: str, *, as_json: bool) -> None:
+    found = [model_facts(one, opened.stages(one.name)) for one in opened.list_models()]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            one["name"],
+            one["latest"],
+            one["newest"],
+            one["versions"],
+            ", ".join(f"{stage} {version}" for stage, version in one["stages"].items()),
+        )
+        for one in found
+    ]
+    print_table(f"Models in {root}", ("model", "latest", "newest", "versions", "stages"), rows)
+
+
+def _list_versions(opened: ModelRegistry, name: str, *, as_json: bool) -> None:
+    stages = opened.stages(name)
+    found = opened.list_versions(name)
+    if as_json:
+        print_json([version_facts(one, stages) for one in found])
+        return
+    rows = [
+        (
+            one.version,
+            ", ".join(stage.name for stage in stages if stage.version == one.version),
+            human(one.size),
+            time_shown(one.created_at),
+            one.created_by,
+            f"yanked: {one.yank_reason}" if one.yanked else one.description,
+        )
+        for one in found
+    ]
+    print_table(f"Versions of {name}", ("version", "stages", "size", "published", "by", "about"), rows)
+
+
+@click.command()
+@spec_argument
+@pre_option
+@root_option
+@json_option
+def show(spec: str, root: str, *, include_prereleases: bool, as_json: bool) -> None:
+    """Show everything that is known about one version."""
+    name, reference = parse_reference(spec)
+    with open_registry(root) as opened:
+        found = opened.resolve(name, str(reference), include_prereleases=include_prereleases)
+        facts = version_facts(opened.get(name, found.version), opened.stages(name))
+        files = opened.list_files(name, found.version)
+    if as_json:
+        listed = [{"path": one.path, "size": one.size, "digest": one.digest} for one in files]
+        print_json({**facts, "path": str(found.path), "files": listed})
+        return
+    click.echo(version_text(facts, found.path))
+    print_table("Files", ("file", "bytes", "digest"), [(one.path, f"{one.size:,}", one.digest) for one in files])
+    if facts["metadata"]:
+        print_table("Metadata", ("name", "value"), list(facts["metadata"].items()))
+
+
+@click.command()
+@spec_argument
+@click.option("--path", "only_path", is_flag=True, help="Print the path and nothing else, for shells.")
+@pre_option
+@root_option
+@json_option
+def resolve(spec: str, root: str, *, only_path: bool, include_prereleases: bool, as_json: bool) -> None:
+    """Say which version is meant, and where it is."""
+    name, reference = parse_reference(spec)
+    with open_registry(root) as opened:
+        found = opened.resolve(name, str(reference), include_prereleases=include_prereleases)
+    if only_path:
+        click.echo(found.path)
+    elif as_json:
+        print_json(resolved_facts(found))
+    else:
+        for label, value in resolved_facts(found).items():
+            if value:
+                click.echo(f"{label:10} {value}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--stage", help="Only what happened to this stage.")
+@root_option
+@json_option
+def history(name: str, stage: str | None, root: str, *, as_json: bool) -> None:
+    """List what happened to a model: who published, promoted, yanked, when and why."""
+    with open_registry(root) as opened:
+        found = opened.history(name, stage=stage)
+    if as_json:
+        print_json([change_facts(one) for one in found])
+        return
+    rows = [(time_shown(one.at), one.kind, one.stage, one.before, one.after, one.actor, one.reason) for one in found]
+    print_table(f"History of {name}", ("when", "what", "stage", "from", "to", "who", "why"), rows)
+
+
+@click.command()
+@spec_argument
+@pre_option
+@root_option
+@json_option
+def verify(spec: str, root: str, *, include_prereleases: bool, as_json: bool) -> None:
+    """Hash the files of a version and hold them against what was published; the exit status is 1 if they differ."""
+    name, reference = parse_reference(spec)
+    with open_registry(root) as opened:
+        found = opened.verify(name, str(reference), include_prereleases=include_prereleases)
+    if as_json:
+        print_json(resolved_facts(found))
+    else:
+        click.echo(f"ok  {found.model} {found.version}  {found.digest}")

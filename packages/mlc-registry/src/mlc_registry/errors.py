@@ -1,0 +1,133 @@
+"""Everything the registry raises, and what it warns of.
+
+MlcError
+└── RegistryError
+    ├── InvalidVersionError    ValueError         that is no semantic version; says where and why
+    ├── InvalidRangeError      ValueError         that is no range of versions
+    ├── InvalidNameError       ValueError         that cannot be the name of a model or a stage
+    ├── InvalidReferenceError  ValueError         that names no version, range, keyword or stage
+    ├── InvalidMetadataError   TypeError          that cannot be kept as JSON without losing it
+    ├── SourceError            ValueError         those files cannot be published
+    ├── RegistryNotFoundError  FileNotFoundError  there is no registry, and none was to be made
+    ├── ModelNotFoundError     LookupError        there is no such model; says what is close
+    ├── VersionNotFoundError   LookupError        no version fits; says what exists and what would have fitted
+    ├── StageNotFoundError     LookupError        there is no such stage, or nothing to roll back to
+    ├── VersionExistsError     FileExistsError    that version holds other files, and stays what it is
+    ├── StageConflictError     RuntimeError       somebody moved the stage first
+    ├── YankedVersionError     ValueError         a stage may not be moved to a yanked version
+    ├── CorruptArtifactError   ValueError         published files are not what they were
+    └── StoreError             OSError            the database failed, is busy, or was written by a newer version
+
+UserWarning
+└── RegistryWarning
+    ├── LooseVersionWarning    a version such as `v1.0` was read as 1.0.0
+    ├── YankedVersionWarning   what was asked for by version or stage has been yanked
+    └── UnchangedVersionWarning  the files were published before, and the new metadata was not kept
+"""
+
+from __future__ import annotations
+
+from mlc_hooks import MlcError
+
+__all__ = [
+    "CorruptArtifactError",
+    "InvalidMetadataError",
+    "InvalidNameError",
+    "InvalidRangeError",
+    "InvalidReferenceError",
+    "InvalidVersionError",
+    "LooseVersionWarning",
+    "ModelNotFoundError",
+    "RegistryError",
+    "RegistryNotFoundError",
+    "RegistryWarning",
+    "SourceError",
+    "StageConflictError",
+    "StageNotFoundError",
+    "StoreError",
+    "UnchangedVersionWarning",
+    "VersionExistsError",
+    "VersionNotFoundError",
+    "YankedVersionError",
+    "YankedVersionWarning",
+]
+
+
+class RegistryError(MlcError):
+    """The root of what the registry raises on purpose."""
+
+
+class InvalidVersionError(RegistryError, ValueError):
+    """That is no semantic version."""
+
+
+class InvalidRangeError(RegistryError, ValueError):
+    """That is no range of versions."""
+
+
+class InvalidNameError(RegistryError, ValueError):
+    """That cannot be the name of a model or of a stage."""
+
+
+class InvalidReferenceError(RegistryError, ValueError):
+    """That names no version, range, keyword or stage."""
+
+
+class InvalidMetadataError(RegistryError, TypeError):
+    """That cannot be kept as JSON without losing some of it."""
+
+
+class SourceError(RegistryError, ValueError):
+    """Those files cannot be published."""
+
+
+class RegistryNotFoundError(RegistryError, FileNotFoundError):
+    """There is no registry at that place."""
+
+
+class ModelNotFoundError(RegistryError, LookupError):
+    """There is no model of that name."""
+
+
+class VersionNotFoundError(RegistryError, LookupError):
+    """No published version fits the reference."""
+
+
+class StageNotFoundError(RegistryError, LookupError):
+    """The model has no such stage, or the stage has no earlier version to go back to."""
+
+
+class VersionExistsError(RegistryError, FileExistsError):
+    """That version was published with other files."""
+
+
+class StageConflictError(RegistryError, RuntimeError):
+    """The stage does not point to the version that was expected."""
+
+
+class YankedVersionError(RegistryError, ValueError):
+    """A stage may not be moved to a version that has been yanked."""
+
+
+class CorruptArtifactError(RegistryError, ValueError):
+    """Published files are missing or are not what they were."""
+
+
+class StoreError(RegistryError, OSError):
+    """The database failed, is busy, or cannot be read by this version."""
+
+
+class RegistryWarning(UserWarning):
+    """The root of what the registry warns of."""
+
+
+class LooseVersionWarning(RegistryWarning):
+    """A version that is not written as the specification says was read as one that is."""
+
+
+class YankedVersionWarning(RegistryWarning):
+    """The version that was asked for by number or by stage has been yanked."""
+
+
+class UnchangedVersionWarning(RegistryWarning):
+    """The same files were published before, and what differs beside them was not kept."""

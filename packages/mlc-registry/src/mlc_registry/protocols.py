@@ -1,0 +1,107 @@
+"""What a place for the facts of a registry has to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from mlc_registry.ranges import Interval
+    from mlc_registry.records import Change, Draft, File, Model, ModelVersion, Stage
+    from mlc_registry.versions import Version
+
+__all__ = ["Store"]
+
+
+class Store(Protocol):
+    """Keeps the facts of a registry; the files lie elsewhere.
+
+    Every method is one transaction: another process sees all of it or nothing, at once. A store decides nothing but
+    what only it can: which of two that come at once was first. A model that is not there has no versions, no stages and
+    no history. What goes wrong with the database itself raises `StoreError`.
+    """
+
+    @property
+    def home(self) -> Path | None:
+        """The directory beside which artifacts lie unless said otherwise; None where that cannot be told."""
+        ...
+
+    def publish(self, draft: Draft, install: Callable[[], str]) -> tuple[ModelVersion, bool]:
+        """Keep *draft* unless a version of equal precedence is there; return the one that is, and whether it is new.
+
+        *install* moves the files into place and returns their directory. It is called once, only for a new version, and
+        only when no other publisher of that version can come between it and the commit. If it raises, nothing is kept.
+
+        Raises:
+            InvalidNameError: If the model is new and its name differs from another's in case only.
+        """
+        ...
+
+    def find(self, model: str, version: Version) -> ModelVersion | None:
+        """Return the version of equal precedence, yanked or not."""
+        ...
+
+    def highest(self, model: str, intervals: Sequence[Interval], *, yanked: bool = False) -> ModelVersion | None:
+        """Return the highest version in any of *intervals* that is not yanked, or, if *yanked*, that is."""
+        ...
+
+    def newest(self, model: str) -> ModelVersion | None:
+        """Return the version that was published last and is not yanked."""
+        ...
+
+    def find_staged(self, model: str, stage: str) -> ModelVersion | None:
+        """Return the version that *stage* points to, yanked or not."""
+        ...
+
+    def list_models(self) -> Sequence[Model]:
+        """Return all models by name."""
+        ...
+
+    def list_versions(self, model: str, *, limit: int | None = None) -> Sequence[ModelVersion]:
+        """Return the versions of *model*, yanked ones too, the highest first and at most *limit*."""
+        ...
+
+    def list_files(self, model: str, version: Version) -> Sequence[File]:
+        """Return the files of a version by path."""
+        ...
+
+    def list_stages(self, model: str) -> Sequence[Stage]:
+        """Return the stages of *model* by name."""
+        ...
+
+    def list_changes(self, model: str, *, stage: str | None = None) -> Sequence[Change]:
+        """Return the history of *model*, or of one of its stages, in the order in which it happened."""
+        ...
+
+    def set_yanked(self, model: str, version: Version, *, yanked: bool, actor: str, reason: str) -> ModelVersion | None:
+        """Mark a version as yanked, or no longer; return it as it is now, or None if it is not there.
+
+        What is marked so already stays as it is, and so does the history.
+        """
+        ...
+
+    def move_stage(
+        self,
+        model: str,
+        stage: str,
+        version: Version,
+        *,
+        kind: Literal["promoted", "rolled back"],
+        actor: str,
+        reason: str,
+        expected: Version | Literal["unset"] | None,
+    ) -> tuple[Stage | None, Stage]:
+        """Point *stage* to *version*, which exists; return the stage before and after.
+
+        With *expected*, only if the stage points to that version, or if it is "unset", to none yet.
+
+        Raises:
+            StageConflictError: If it does not; says what it points to.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the database; a second call does nothing."""
+        ...

@@ -1,0 +1,58 @@
+"""Is the database the one that this version reads? If it is older, make it so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Select, column, inspect, select, table
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from mlc_registry.errors import StoreError
+from mlc_registry.stores.tables import HEAD, REVISION_TABLE
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+__all__ = ["migrate", "read_revision"]
+
+REVISION: Select[Any] = select(column("version_num")).select_from(table(REVISION_TABLE))
+
+
+def read_revision(connection: Connection) -> str | None:
+    """Return the revision of the database, or None if it holds no registry."""
+    try:
+        found: str | None = connection.execute(REVISION).scalar()
+    except (OperationalError, ProgrammingError):
+        if inspect(connection).has_table(REVISION_TABLE):
+            raise
+        return None
+    return found
+
+
+def migrate(engine: Engine) -> None:
+    """Take the steps from what the database is to what this version reads, in one transaction.
+
+    Raises:
+        StoreError: If a newer version wrote it.
+    """
+    with engine.begin() as connection:
+        if read_revision(connection) == HEAD:  # another process was first
+            return
+        _upgrade(connection)
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command  # a tenth of a second that a database of today never costs
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, HEAD)
+    except CommandError as error:
+        found = read_revision(connection)
+        msg = f"{connection.engine.url} was written by a newer mlc-registry (revision {found}); upgrade the package"
+        raise StoreError(msg) from error

@@ -1,0 +1,161 @@
+"""The store on a database that SQLAlchemy speaks to; what differs between databases is in the engine it is given."""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlc_registry.errors import StageConflictError
+from mlc_registry.stores import queries, writes
+from mlc_registry.stores.failures import failures
+from mlc_registry.stores.reader import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine, Select
+
+    from mlc_registry.ranges import Interval
+    from mlc_registry.records import Change, Draft, File, Model, ModelVersion, Stage
+    from mlc_registry.versions import Version
+
+__all__ = ["SqlStore"]
+
+ALL = 2**63 - 1
+
+
+class SqlStore:
+    """A `Store` in tables. *engine* must run transactions one after the other, as SQLite does from BEGIN IMMEDIATE."""
+
+    def __init__(self, engine: Engine, *, home: Path | None) -> None:
+        self._engine = engine
+        self._home = home
+        self._reader = Reader(engine)
+        weakref.finalize(self, self._reader.close)
+
+    @property
+    def home(self) -> Path | None:
+        """The directory that holds the database, if it is a file."""
+        return self._home
+
+    # ------------------------------------------------------------------ questions
+
+    def find(self, model: str, version: Version) -> ModelVersion | None:
+        """Return the version of equal precedence, yanked or not."""
+        return self._ask_version(model, queries.VERSION, key=version.key)
+
+    def highest(self, model: str, intervals: Sequence[Interval], *, yanked: bool = False) -> ModelVersion | None:
+        """Return the highest version in any of *intervals* that is not yanked, or, if *yanked*, that is."""
+        best: ModelVersion | None = None
+        for one in intervals:
+            found = self._ask_version(model, queries.WITHIN[one.prereleases, yanked], low=one.low, high=one.high)
+            if best is None or (found is not None and found.version > best.version):
+                best = found
+        return best
+
+    def newest(self, model: str) -> ModelVersion | None:
+        """Return the version that was published last and is not yanked."""
+        return self._ask_version(model, queries.NEWEST)
+
+    def find_staged(self, model: str, stage: str) -> ModelVersion | None:
+        """Return the version that *stage* points to, yanked or not."""
+        return self._ask_version(model, queries.STAGED, stage=stage)
+
+    def list_models(self) -> Sequence[Model]:
+        """Return all models by name."""
+        return tuple(map(queries.read_model, self._ask(queries.MODELS)))
+
+    def list_versions(self, model: str, *, limit: int | None = None) -> Sequence[ModelVersion]:
+        """Return the versions of *model*, yanked ones too, the highest first and at most *limit*."""
+        rows = self._ask(queries.VERSIONS, model=model, limit=ALL if limit is None else limit)
+        return tuple(queries.read_version(model, row) for row in rows)
+
+    def list_files(self, model: str, version: Version) -> Sequence[File]:
+        """Return the files of a version by path."""
+        return tuple(map(queries.read_file, self._ask(queries.FILES, model=model, key=version.key)))
+
+    def list_stages(self, model: str) -> Sequence[Stage]:
+        """Return the stages of *model* by name."""
+        return tuple(queries.read_stage(model, row) for row in self._ask(queries.STAGES, model=model))
+
+    def list_changes(self, model: str, *, stage: str | None = None) -> Sequence[Change]:
+        """Return the history of *model*, or of one of its stages, in the order in which it happened."""
+        if stage is None:
+            rows = self._ask(queries.CHANGES, model=model)
+        else:
+            rows = self._ask(queries.CHANGES_OF_STAGE, model=model, stage=stage)
+        return tuple(queries.read_change(model, row) for row in rows)
+
+    # ------------------------------------------------------------------ changes
+
+    def publish(self, draft: Draft, install: Callable[[], str]) -> tuple[ModelVersion, bool]:
+        """Keep *draft* unless a version of equal precedence is there; return the one that is, and whether it is new.
+
+        Raises:
+            InvalidNameError: If the model is new and its name differs from another's in case only.
+            StoreError: If the database fails; nothing is kept then.
+        """
+        asked = {"model": draft.model, "key": draft.version.key}
+        with self._transaction() as connection:
+            model_id = writes.ensure_model(connection, draft.model)
+            rows = writes.ask(connection, queries.VERSION, **asked)
+            is_new = not rows
+            if is_new:
+                writes.insert_version(connection, model_id, draft, install())
+                rows = writes.ask(connection, queries.VERSION, **asked)
+        return queries.read_version(draft.model, rows[0]), is_new
+
+    def set_yanked(self, model: str, version: Version, *, yanked: bool, actor: str, reason: str) -> ModelVersion | None:
+        """Mark a version as yanked, or no longer; return it as it is now, or None if it is not there."""
+        with self._transaction() as connection:
+            writes.mark_yanked(connection, model, version, yanked=yanked, actor=actor, reason=reason)
+            rows = writes.ask(connection, queries.VERSION, model=model, key=version.key)
+        return queries.read_version(model, rows[0]) if rows else None
+
+    def move_stage(
+        self,
+        model: str,
+        stage: str,
+        version: Version,
+        *,
+        kind: Literal["promoted", "rolled back"],
+        actor: str,
+        reason: str,
+        expected: Version | Literal["unset"] | None,
+    ) -> tuple[Stage | None, Stage]:
+        """Point *stage* to *version*, which exists; return the stage before and after.
+
+        Raises:
+            StageConflictError: If the stage does not point to the *expected* version; says what it points to.
+        """
+        with self._transaction() as connection:
+            rows = writes.ask(connection, queries.STAGE, model=model, stage=stage)
+            before = queries.read_stage(model, rows[0]) if rows else None
+            if expected is not None and expected != (before.version if before else "unset"):
+                now = f"points to {before.version}, moved by {before.actor}" if before else "points to nothing yet"
+                msg = f"stage {stage!r} of {model!r} {now}; it was not moved, as {expected} was expected"
+                raise StageConflictError(msg)
+            writes.point_stage(connection, model, stage, version, kind=kind, actor=actor, reason=reason)
+            rows = writes.ask(connection, queries.STAGE, model=model, stage=stage)
+        return before, queries.read_stage(model, rows[0])
+
+    def close(self) -> None:
+        """Let go of the database; a second call does nothing, and a question opens it again."""
+        self._reader.close()
+
+    # ------------------------------------------------------------------ the inside
+
+    def _ask(self, statement: Select[Any], **values: Any) -> Sequence[Sequence[Any]]:
+        return self._reader.ask(statement, values)
+
+    def _ask_version(self, name: str, statement: Select[Any], **values: Any) -> ModelVersion | None:
+        values["model"] = name
+        rows = self._ask(statement, **values)
+        return queries.read_version(name, rows[0]) if rows else None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with failures(self._engine), self._engine.begin() as connection:
+            yield connection

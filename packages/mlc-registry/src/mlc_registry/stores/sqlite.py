@@ -1,0 +1,118 @@
+"""SQLite: one file, readers that never wait, writers one after the other, and every commit on disk."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from mlc_registry.errors import RegistryNotFoundError, StoreError
+from mlc_registry.stores.failures import failures
+from mlc_registry.stores.schema import migrate, read_revision
+from mlc_registry.stores.sql import SqlStore
+from mlc_registry.stores.tables import HEAD
+from mlc_registry.transfers import sync_directory
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+__all__ = ["open_file", "open_url"]
+
+PATIENCE = 30.0
+"""Seconds that a writer waits for another."""
+
+
+def open_url(url: str, *, create: bool) -> SqlStore:
+    """Open the database that *url* names, as in `sqlite:///relative.db` or `sqlite:////absolute.db`.
+
+    Raises:
+        StoreError: If it names no file; and as `open_file`.
+    """
+    try:
+        parts = make_url(url)
+    except ArgumentError:
+        parts = URL.create("sqlite")
+    if not parts.database or parts.database == ":memory:" or parts.query:
+        msg = f"{url!r} names no file; write sqlite:///registry.db, or sqlite:////data/registry.db for an absolute path"
+        raise StoreError(msg)
+    return open_file(Path(parts.database), create=create)
+
+
+def open_file(path: Path, *, create: bool) -> SqlStore:
+    """Open the database in the file *path*, made or brought up to date if need be.
+
+    Raises:
+        RegistryNotFoundError: If there is none and *create* is false.
+        StoreError: If it cannot be opened, or was written by a newer version.
+    """
+    path = path.absolute()
+    if not path.is_file() and not create:
+        raise RegistryNotFoundError(_explain_absence(path))
+    engine = _make_engine(path)
+    with failures(engine):
+        if not path.exists():
+            _make_directory(path.parent)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            revision = read_revision(connection)
+            if revision is None and not create:
+                raise RegistryNotFoundError(_explain_absence(path))
+            if revision is None:
+                _write_ahead(connection)
+        if revision != HEAD:
+            migrate(engine)
+            sync_directory(path.parent)
+    return SqlStore(engine, home=path.parent)
+
+
+def _make_engine(path: Path) -> Engine:
+    # No pool: a writer is rare enough to open its own connection, and nothing is left over to be closed.
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        poolclass=NullPool,
+        connect_args={"timeout": PATIENCE, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # or the driver decides when a transaction starts
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")  # a published version survives a power cut
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            # A plain BEGIN that reads first and writes later fails at once when another process wrote in between.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _write_ahead(connection: Connection) -> None:
+    """Let readers and a writer not wait for each other; the file remembers it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL").fetchall()
+        except OperationalError:  # SQLite waits for no lock here, and another process may be making the same registry
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        sync_directory(path.parent)
+    except OSError as error:
+        msg = f"the registry {path} cannot be made: {error.strerror or error}"
+        raise StoreError(msg) from error
+
+
+def _explain_absence(path: Path) -> str:
+    return f"there is no registry in {path.parent}: {path.name} is missing. Registering a model makes one"

@@ -1,0 +1,1 @@
+"""`mlc train`, `resume`, `evaluate` and `infer`."""

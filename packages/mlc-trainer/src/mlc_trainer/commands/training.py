@@ -1,0 +1,83 @@
+"""`mlc train` and `mlc resume`."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from mlc_hooks.console import json_option
+
+from mlc_trainer.commands.shared import allow_local_modules, print_metrics, warn_plainly
+
+if TYPE_CHECKING:
+    from mlc_trainer.experiment import ExperimentManager
+    from mlc_trainer.observers import Observer
+
+__all__ = ["resume", "train"]
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run lies. Default: runs/NAME-OF-CONFIG.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting: training.num_epochs=5.")
+@json_option
+def train(config: Path, run_dir: Path | None, settings: tuple[str, ...], *, as_json: bool) -> None:
+    r"""Train a model from CONFIG, a TOML or JSON file.
+
+    The run directory gets the resolved configuration, a journal (metrics.jsonl) and checkpoints: the latest state
+    after every epoch, the best, and whatever the save strategy asks for. If the process dies, `mlc resume RUN_DIR`
+    goes on from the last checkpoint and reaches the same weights, bit for bit.
+
+    \b
+    A configuration names classes by import path:
+      [model]
+      factory = "my_package.models:UNet"
+      options = { channels = 16 }
+    Every table and key is explained in the documentation of mlc_trainer.config.
+    """
+    from mlc_trainer.config_files import read_config
+    from mlc_trainer.experiment import ExperimentManager
+
+    allow_local_modules()
+    directory = run_dir or Path("runs") / config.stem
+    experiment = ExperimentManager(read_config(config, settings), directory, observers=_screen(as_json=as_json))
+    _report(experiment, experiment.run(), as_json=as_json)
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--epochs", type=click.IntRange(min=1), help="Train so many more epochs, not to the configured total.")
+@json_option
+def resume(run_dir: Path, epochs: int | None, *, as_json: bool) -> None:
+    """Go on with the run in RUN_DIR from its latest checkpoint.
+
+    Data order, dropout, augmentation, optimizer, schedule and metrics go on where they were, in the middle of an
+    epoch too. What is not as it was when the checkpoint was saved (another version, another number of threads) is
+    named, because then the rest need not be equal to the bit.
+    """
+    from mlc_trainer.experiment import ExperimentManager
+
+    allow_local_modules()
+    warnings.showwarning = warn_plainly
+    experiment = ExperimentManager.from_run(run_dir, observers=_screen(as_json=as_json))
+    _report(experiment, experiment.resume_training(epochs), as_json=as_json)
+
+
+def _screen(*, as_json: bool) -> tuple[Observer, ...]:
+    from mlc_trainer.observers import progress
+
+    return () if as_json else (progress(),)
+
+
+def _report(experiment: ExperimentManager, metrics: dict[str, float], *, as_json: bool) -> None:
+    checkpoints = experiment.checkpoints
+    facts = {
+        "run_dir": str(experiment.directory.path),
+        "best": str(checkpoints.get_best_checkpoint_path()),
+        "latest": str(checkpoints.get_latest_checkpoint_path()),
+    }
+    print_metrics("After the last epoch", metrics, facts, as_json=as_json)
+    if not as_json:
+        click.echo(f"best    {facts['best']}\nlatest  {facts['latest']}\njournal {experiment.directory.journal}")

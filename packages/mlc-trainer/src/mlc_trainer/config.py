@@ -1,0 +1,147 @@
+"""What a run is made of: frozen records, one for each table of a configuration file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+
+from mlc_trainer.errors import ConfigError
+
+__all__ = [
+    "CheckpointsConfig",
+    "DataConfig",
+    "ExperimentConfig",
+    "LossConfig",
+    "MetricsConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "SchedulerConfig",
+    "TrainingConfig",
+]
+
+
+def _at_least(lowest: int) -> Any:
+    def check(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+        if value is not None and value < lowest:
+            msg = f"{attribute.name} = {value} must be {lowest} or more"
+            raise ConfigError(msg)
+
+    return check
+
+
+def _options() -> Any:
+    return attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class ModelConfig:
+    """Which model: a subclass of `torch.nn.Module`, called with *options*."""
+
+    factory: str
+    """`package.module:Class`."""
+    options: Mapping[str, Any] = _options()
+    name: str = "model"
+    """The name of its directory of checkpoints."""
+
+
+@attrs.frozen(kw_only=True)
+class DataConfig:
+    """Which data: a class with `training()` and `validation()`, each a map-style dataset of (input, target)."""
+
+    factory: str
+    options: Mapping[str, Any] = _options()
+    batch_size: int = attrs.field(default=8, validator=_at_least(1))
+    workers: int = attrs.field(default=0, validator=_at_least(0))
+    shuffle: bool = True
+    drop_last: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class LossConfig:
+    """Which loss: a *preset* of mlc-losses, a configuration dictionary as mlc-losses takes it, or one on the other."""
+
+    preset: str | None = None
+    config: Mapping[str, Any] = _options()
+    """Replaces what the preset says, key by key."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.preset is None and not self.config:
+            msg = "loss needs a preset, as 'default_segmentation', or a config"
+            raise ConfigError(msg)
+
+
+@attrs.frozen(kw_only=True)
+class OptimizerConfig:
+    """Which optimizer: a name in `torch.optim`, or `package.module:Class`."""
+
+    name: str = "AdamW"
+    options: Mapping[str, Any] = _options()
+
+
+@attrs.frozen(kw_only=True)
+class SchedulerConfig:
+    """Which learning-rate schedule: a name in `torch.optim.lr_scheduler`, or `package.module:Class`.
+
+    Its horizon (`total_steps`, `T_max` or `total_iters`) is filled in from the length of the run if it is not given.
+    """
+
+    name: str
+    options: Mapping[str, Any] = _options()
+    every: Literal["step", "epoch"] = "step"
+
+
+@attrs.frozen(kw_only=True)
+class MetricsConfig:
+    """What is measured after every epoch: a class with `update(prediction, target)` and `compute()`."""
+
+    factory: str
+    options: Mapping[str, Any] = _options()
+
+
+@attrs.frozen(kw_only=True)
+class CheckpointsConfig:
+    """When to save besides the end of every epoch, which is always saved, and what to keep.
+
+    Kept are the best, the latest `max_checkpoints - 1` ends of epochs, and the latest of all.
+    """
+
+    save_strategy: str = "epoch"
+    """A name among the save strategies; `interval` with `every` and `unit = "steps"` saves within epochs."""
+    strategy_options: Mapping[str, Any] = _options()
+    max_checkpoints: int = attrs.field(default=5, validator=_at_least(2))
+    monitor_metric: str = "val_loss"
+    mode: Literal["min", "max"] = "min"
+
+
+@attrs.frozen(kw_only=True)
+class TrainingConfig:
+    """How long, on what, from which seed."""
+
+    num_epochs: int = attrs.field(validator=_at_least(1))
+    seed: int = attrs.field(default=0, validator=_at_least(0))
+    device: str = "auto"
+    """`auto` is CUDA where there is one, else the CPU."""
+    threads: int | None = attrs.field(default=None, validator=_at_least(1))
+    """Threads of one operation on the CPU. Another number gives other bits."""
+    clip_norm: float | None = attrs.field(default=None, validator=_at_least(0))
+    """Scale gradients to this norm where they exceed it."""
+    deterministic: bool = True
+    """On CUDA, use deterministic algorithms only; an operation that has none raises."""
+    log_every: int = attrs.field(default=10, validator=_at_least(1))
+    """Steps between two lines in the journal; each one waits for the device."""
+
+
+@attrs.frozen(kw_only=True)
+class ExperimentConfig:
+    """Everything a run is made of. The same configuration gives the same bits on the same machine."""
+
+    model: ModelConfig
+    data: DataConfig
+    loss: LossConfig
+    training: TrainingConfig
+    optimizer: OptimizerConfig = attrs.field(factory=OptimizerConfig)
+    scheduler: SchedulerConfig | None = None
+    metrics: MetricsConfig | None = None
+    checkpoints: CheckpointsConfig = attrs.field(factory=CheckpointsConfig)

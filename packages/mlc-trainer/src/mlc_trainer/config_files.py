@@ -1,0 +1,140 @@
+"""Configurations from and to files and plain data; an unknown key is an error that says what is close."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import cattrs
+from cattrs.errors import ForbiddenExtraKeysError
+from cattrs.gen import make_dict_structure_fn
+from mlc_hooks.hints import known_names, nearest
+
+from mlc_trainer.config import ExperimentConfig
+from mlc_trainer.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["as_data", "from_data", "override", "read_config"]
+
+
+def read_config(path: Path, overrides: Iterable[str] = ()) -> ExperimentConfig:
+    """Read a TOML or JSON file.
+
+    Args:
+        path: The file; `.json` is read as JSON, everything else as TOML.
+        overrides: Settings to change, as `optimizer.options.lr=1e-3`.
+
+    Raises:
+        ConfigError: If it cannot be read, or says what cannot be followed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise ConfigError(msg) from error
+    except ValueError as error:
+        msg = f"{path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}"
+        raise ConfigError(msg) from error
+    return from_data(override(data, overrides), where=str(path))
+
+
+def override(data: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Return *data* with each of *settings*, `table.key=value`, put in its place; values are read as TOML.
+
+    Raises:
+        ConfigError: If a setting has no `=`, or leads through something that is no table.
+    """
+    changed = json.loads(json.dumps(data, default=str))
+    for setting in settings:
+        path, mark, text = setting.partition("=")
+        if not mark or not path:
+            msg = f"--set {setting!r} must be KEY=VALUE, as training.seed=1"
+            raise ConfigError(msg)
+        *tables, key = path.strip().split(".")
+        table = changed
+        for name in tables:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                msg = f"--set {setting!r}: {name} is {table!r}, not a table"
+                raise ConfigError(msg)
+        table[key] = _value(text.strip())
+    return dict(changed)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is itself, so that --set training.device=cpu needs no quotes within quotes
+
+
+def from_data(data: Mapping[str, Any], *, where: str = "configuration") -> ExperimentConfig:
+    """Return the configuration that *data* describes.
+
+    Raises:
+        ConfigError: If a key is unknown or missing, or a value is of the wrong kind; names each.
+    """
+    try:
+        return _converter().structure(data, ExperimentConfig)
+    except cattrs.BaseValidationError as error:
+        msg = f"{where}: " + "; ".join(_explain(error, ()))
+        raise ConfigError(msg) from error
+
+
+def as_data(config: ExperimentConfig) -> dict[str, Any]:
+    """Return *config* as plain data, every default spelled out."""
+    return attrs.asdict(config)
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter()
+    converter.register_structure_hook_factory(
+        attrs.has, lambda kind: make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
+    )
+    for kind in (int, float, bool, str):
+        converter.register_structure_hook(kind, _strict(kind))
+    return converter
+
+
+def _strict(kind: type[int | float | bool | str]) -> Any:
+    """Take a value only if it is of *kind* already: 1 is a float, but "1" is no int and 1.5 is none either."""
+
+    def take(value: Any, _: type) -> int | float | bool | str:
+        if type(value) is kind or (kind is float and type(value) is int):
+            return kind(value)  # an int where a float belongs becomes one
+        name = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
+        msg = f"{value!r} is not {name}"
+        raise ConfigError(msg)
+
+    return take
+
+
+def _explain(error: BaseException, path: tuple[str, ...]) -> list[str]:
+    if isinstance(error, ForbiddenExtraKeysError):
+        fields = [field.name for field in attrs.fields(error.cl)]
+        return [
+            f"unknown key {'.'.join((*path, key))!r}.{nearest(key, fields)} {known_names('Known', fields)}"
+            for key in sorted(error.extra_fields)
+        ]
+    if isinstance(error, cattrs.BaseValidationError):
+        found = []
+        for one in error.exceptions:
+            notes = getattr(one, "__notes__", [])
+            names = [note.name for note in notes if hasattr(note, "name")]
+            found += _explain(one, (*path, *names))
+        return found
+    name = ".".join(path) or "configuration"
+    if isinstance(error, KeyError):
+        return [f"{'.'.join((*path, str(error.args[0])))!r} is missing"]
+    return [f"{name}: {error}"]

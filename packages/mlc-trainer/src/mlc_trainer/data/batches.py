@@ -1,0 +1,117 @@
+"""A dataset in batches, with or without workers, resumable at any batch."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader
+
+from mlc_trainer.data.order import BatchPlan
+from mlc_trainer.errors import ConfigError
+from mlc_trainer.randomness import SAMPLE, mix, seed_generators
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mlc_trainer.data.order import Token
+
+__all__ = ["Batches", "DataModule", "SeededDataset", "SizedDataset"]
+
+
+class SizedDataset(Protocol):
+    """A map-style dataset of pairs (input, target)."""
+
+    def __len__(self) -> int:
+        """Return how many samples there are."""
+
+    def __getitem__(self, index: int, /) -> Any:
+        """Return the sample *index*; what it draws at random depends on seed, epoch and *index* only."""
+
+
+class DataModule(Protocol):
+    """Where a run's data come from."""
+
+    def training(self) -> SizedDataset:
+        """Return what is trained on."""
+
+    def validation(self) -> SizedDataset:
+        """Return what is measured on after every epoch."""
+
+
+class SeededDataset:
+    """Gives every sample its own randomness, the same in any process and after any restart."""
+
+    def __init__(self, dataset: SizedDataset, seed: int) -> None:
+        self._dataset = dataset
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, token: Token) -> Any:
+        epoch, index = token
+        seed_generators(mix(SAMPLE, self._seed, epoch, index))
+        return self._dataset[index]
+
+
+class Batches:
+    """The batches of *dataset*, epoch after epoch.
+
+    Args:
+        dataset: Map-style; draws what it likes from the global generators of Python, NumPy and torch.
+        seed: Of order and samples.
+        batch_size: Samples in a batch.
+        shuffle: Whether every epoch has its own order.
+        drop_last: Whether an incomplete last batch is left out.
+        workers: Processes that load; the batches do not depend on it.
+        pin_memory: Whether batches are put where a CUDA device fetches them faster.
+
+    Raises:
+        ConfigError: If there is not one whole batch.
+    """
+
+    def __init__(
+        self,
+        dataset: SizedDataset,
+        *,
+        seed: int,
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool = False,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self._plan = BatchPlan(
+            length=len(dataset), batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last
+        )
+        if not len(self._plan):
+            msg = f"{len(dataset)} samples make no batch of {batch_size}; lower data.batch_size or add data"
+            raise ConfigError(msg)
+        own = torch.Generator()  # else every iterator would draw from the stream that dropout draws from
+        own.manual_seed(seed & (2**63 - 1))
+        self._loader: DataLoader[Any] = DataLoader(
+            SeededDataset(dataset, seed),  # type: ignore[arg-type]  # map-style by protocol, not by inheritance
+            batch_sampler=self._plan,  # type: ignore[arg-type]  # tokens instead of indices
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            generator=own,
+            pin_memory=pin_memory,
+            worker_init_fn=_leave_signals_to_the_main_process,
+        )
+
+    def __len__(self) -> int:
+        """Return how many batches an epoch has."""
+        return len(self._plan)
+
+    def epoch(self, epoch: int, *, first: int = 0) -> Iterator[Sequence[torch.Tensor]]:
+        """Yield the batches of *epoch* from batch *first* on."""
+        self._plan.epoch, self._plan.first = epoch, first
+        return iter(self._loader)
+
+
+def _leave_signals_to_the_main_process(_: int) -> None:
+    """A worker that dies of the group's SIGTERM takes the batch with it that the last save waits for."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,1 @@
+"""The whole chain on a real brain template: train, kill, resume, register, evaluate."""

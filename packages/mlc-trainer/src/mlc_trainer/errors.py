@@ -1,0 +1,52 @@
+"""Everything that training raises.
+
+MlcError
+├── ConfigError         ValueError    a configuration says what cannot be followed; names the key and what is close
+├── FactoryError        ImportError   a class named in a configuration cannot be had, or is not what is needed there
+├── RunError            RuntimeError  the run directory is not what the call expects
+│   └── RunBusyError                  another process trains in it
+├── HorizonError        ValueError    the schedule ends before the training that was asked for
+└── NonFiniteLossError  ArithmeticError  the loss is NaN or infinite; nothing after the last good step is kept
+"""
+
+from __future__ import annotations
+
+from mlc_hooks import MlcError
+
+__all__ = [
+    "ConfigError",
+    "FactoryError",
+    "HorizonError",
+    "NonFiniteLossError",
+    "ResumeWarning",
+    "RunBusyError",
+    "RunError",
+]
+
+
+class ConfigError(MlcError, ValueError):
+    """A configuration says what cannot be followed."""
+
+
+class FactoryError(MlcError, ImportError):
+    """A class named in a configuration cannot be had, or is not what is needed there."""
+
+
+class RunError(MlcError, RuntimeError):
+    """The run directory is not what the call expects."""
+
+
+class RunBusyError(RunError):
+    """Another process trains in the run directory."""
+
+
+class HorizonError(MlcError, ValueError):
+    """The learning-rate schedule ends before the training that was asked for."""
+
+
+class NonFiniteLossError(MlcError, ArithmeticError):
+    """The loss is NaN or infinite."""
+
+
+class ResumeWarning(UserWarning):
+    """The run goes on, and something is not as it was: the rest need not be equal to the bit."""

@@ -1,0 +1,59 @@
+"""What mlc-trainer offers, through the same door as everyone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlc_hooks import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import click
+
+
+@hookimpl
+def mlc_commands() -> Mapping[str, Callable[[], click.Command]]:
+    """Offer `mlc train`, `resume`, `evaluate`, `infer` and `demo`."""
+    return {
+        "demo": demo_command,
+        "evaluate": evaluate_command,
+        "infer": infer_command,
+        "resume": resume_command,
+        "train": train_command,
+    }
+
+
+def train_command() -> click.Command:
+    """Train a model from a configuration file."""
+    from mlc_trainer.commands.training import train
+
+    return train
+
+
+def resume_command() -> click.Command:
+    """Go on with a run that was stopped or killed, to the bit."""
+    from mlc_trainer.commands.training import resume
+
+    return resume
+
+
+def evaluate_command() -> click.Command:
+    """Measure a checkpoint on its validation data."""
+    from mlc_trainer.commands.using import evaluate
+
+    return evaluate
+
+
+def infer_command() -> click.Command:
+    """Predict with a checkpoint."""
+    from mlc_trainer.commands.using import infer
+
+    return infer
+
+
+def demo_command() -> click.Command:
+    """Train, kill, resume, register and evaluate a real model, in two minutes."""
+    from mlc_trainer.demo.command import demo
+
+    return demo

@@ -1,0 +1,66 @@
+"""What is measured on validation data after every epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from mlc_trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+__all__ = ["DiceScore", "Metric"]
+
+
+class Metric(Protocol):
+    """Collects over batches, then says the numbers. A new one is made for every pass over the data."""
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Take in one batch: what the model returned, and the truth."""
+
+    def compute(self) -> Mapping[str, float]:
+        """Return the numbers by name."""
+
+
+class DiceScore:
+    """The Dice coefficient of each channel over all voxels seen, and their mean (Dice 1945; Sørensen 1948).
+
+    2·|A∩B| / (|A|+|B|), where A is where the logit is above 0 and B is where the target is 1. A channel that is empty
+    in both has the score 1. Counts are integers, so the numbers do not depend on the order of batches.
+
+    Args:
+        classes: A name for each channel; the numbers are called `dice_<name>`, their mean `dice`.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._classes = tuple(classes)
+        self._both = torch.zeros(len(self._classes), dtype=torch.int64)
+        self._either = torch.zeros(len(self._classes), dtype=torch.int64)
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Take in logits and a target of 0 and 1, each `(B, C, *spatial)`.
+
+        Raises:
+            ConfigError: If the channels are not the classes, or the shapes differ.
+        """
+        if prediction.shape != target.shape or prediction.shape[1] != len(self._classes):
+            msg = (
+                f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must agree, with a channel for "
+                f"each of {len(self._classes)} classes ({', '.join(self._classes)})"
+            )
+            raise ConfigError(msg)
+        over = (0, *range(2, prediction.ndim))
+        found, truth = prediction > 0, target > 0.5
+        self._both += (found & truth).sum(over).cpu()
+        self._either += (found.sum(over) + truth.sum(over)).cpu()
+
+    def compute(self) -> Mapping[str, float]:
+        """Return the score of each class and the mean."""
+        pairs = zip(self._both.tolist(), self._either.tolist(), strict=True)
+        scores = [2 * both / either if either else 1.0 for both, either in pairs]
+        named = {f"dice_{name}": score for name, score in zip(self._classes, scores, strict=True)}
+        return {"dice": sum(scores) / len(scores), **named}

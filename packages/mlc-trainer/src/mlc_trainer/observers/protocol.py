@@ -1,0 +1,52 @@
+"""What an observer hears. The loop binds the methods once and calls them plainly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mlc_trainer.engine import Position
+
+__all__ = ["Observer", "RunRecord"]
+
+
+@attrs.frozen(kw_only=True)
+class RunRecord:
+    """What is known about a run when it starts."""
+
+    id: str
+    directory: Path
+    model_name: str
+    num_epochs: int
+    batches_per_epoch: int
+    resumed_from: str | None
+    """The name of the checkpoint that it goes on from."""
+    differences: Sequence[str]
+    """What is not as it was when that checkpoint was saved."""
+
+
+class Observer(Protocol):
+    """Watches a run; nothing it does changes what is trained."""
+
+    def run_started(self, run: RunRecord, position: Position) -> None:
+        """Hear that training begins at *position*."""
+
+    def step_ended(self, position: Position) -> None:
+        """Hear that a step was taken. Called after every step: be quick."""
+
+    def step_logged(self, position: Position, values: Mapping[str, float]) -> None:
+        """Hear the loss, its components and the learning rate, every `log_every` steps."""
+
+    def epoch_ended(self, position: Position, metrics: Mapping[str, float]) -> None:
+        """Hear what an epoch came to."""
+
+    def checkpoint_saved(self, position: Position, location: str) -> None:
+        """Hear where a checkpoint was saved."""
+
+    def run_ended(self, position: Position, error: BaseException | None) -> None:
+        """Hear that training ended, and by what."""

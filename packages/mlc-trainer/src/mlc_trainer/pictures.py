@@ -1,0 +1,108 @@
+"""Pictures of a run that a person can look at: curves, and predictions beside the truth. Needs matplotlib."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlc_trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+__all__ = ["draw_curves", "draw_predictions"]
+
+TRUTH, FOUND = "#2a9d4a", "#d1495b"
+
+
+def draw_curves(journal: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw loss and metrics over epochs from the lines of a *journal*, with the places where the run was resumed."""
+    figure = _figure((10, 4))
+    epochs = [line for line in journal if line["event"] == "epoch"]
+    resumed = [line for line in journal if line["event"] == "resumed"]
+    per_epoch = epochs[0]["step"] if epochs else 1
+    numbers = [line["epoch"] for line in epochs]
+    losses = [name for name in ("train_loss", "val_loss") if epochs and name in epochs[0]]
+    names = epochs[0] if epochs else {}
+    metrics = [name for name in names if name.startswith("val_") and not name.endswith("loss")]
+    for place, (title, shown) in enumerate((("loss", losses), ("on validation data", metrics))):
+        axes = figure.add_subplot(1, 2, place + 1)
+        for name in shown:
+            axes.plot(numbers, [line[name] for line in epochs], label=name.replace("_", " "), marker=".", markersize=4)
+        for line in resumed:
+            axes.axvline(line["step"] / per_epoch, color="0.4", linestyle=":", linewidth=1.2)
+            axes.text(
+                line["step"] / per_epoch,
+                0.98,
+                " killed, resumed",
+                fontsize=8,
+                color="0.3",
+                va="top",
+                transform=axes.get_xaxis_transform(),
+            )
+        axes.set_xlabel("epoch")
+        axes.set_title(title)
+        axes.grid(alpha=0.25)
+        axes.legend(loc="best", fontsize=8)
+    _save(figure, path)
+
+
+def draw_predictions(
+    images: Tensor, truth: Tensor, prediction: Tensor, path: Path, *, classes: Sequence[str], title: str = ""
+) -> None:
+    """Draw a row for each image: the image, and for each class the truth, the prediction and where they differ.
+
+    Args:
+        images: `(N, 1, H, W)`.
+        truth: `(N, C, H, W)`, 0 and 1.
+        prediction: `(N, C, H, W)`, logits.
+        path: Where to write the PNG.
+        classes: A name for each channel.
+        title: Above everything.
+    """
+    found = prediction > 0
+    columns = 1 + 3 * len(classes)
+    figure = _figure((1.7 * columns, 1.75 * len(images) + 0.7))
+    figure.suptitle(title, fontsize=11)
+    for row in range(len(images)):
+        panels: list[tuple[str, Tensor, str | None]] = [("image", images[row, 0], "gray")]
+        for channel, name in enumerate(classes):
+            real, predicted = truth[row, channel] > 0.5, found[row, channel]
+            panels += [(f"{name}: truth", real, "gray"), (f"{name}: predicted", predicted, "gray")]
+            panels += [(f"{name}: missed green, invented red", _errors(real, predicted), None)]
+        for column, (name, picture, colours) in enumerate(panels):
+            axes = figure.add_subplot(len(images), columns, row * columns + column + 1)
+            axes.imshow(picture.numpy().swapaxes(0, 1)[::-1], cmap=colours)
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(name, fontsize=9)
+    _save(figure, path)
+
+
+def _errors(real: Tensor, predicted: Tensor) -> Tensor:
+    """Return a picture `(H, W, 3)`: grey where both agree on the class, one colour for missed, one for invented."""
+    import torch
+
+    colours = {"missed": TRUTH, "invented": FOUND}
+    picture = torch.zeros(*real.shape, 3)
+    picture[real & predicted] = 0.35
+    for name, where in (("missed", real & ~predicted), ("invented", predicted & ~real)):
+        red, green, blue = (int(colours[name][i : i + 2], 16) / 255 for i in (1, 3, 5))
+        picture[where] = torch.tensor([red, green, blue])
+    return picture
+
+
+def _figure(size: tuple[float, float]) -> Any:
+    try:
+        from matplotlib.figure import Figure  # without pyplot: no window, no global state
+    except ImportError as error:
+        msg = "pictures need matplotlib: pip install 'mlc-trainer[plots]'"
+        raise ConfigError(msg) from error
+    return Figure(figsize=size, layout="constrained")
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
