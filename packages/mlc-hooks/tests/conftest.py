@@ -13,6 +13,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
+
 from mlc_hooks.choice import Choice
 from mlc_hooks.plugins import Plugins
 
@@ -85,6 +86,10 @@ class Site:
     def run_python(self, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run *code* in a process of its own, where all of this is installed."""
         return self._run(sys.executable, "-c", textwrap.dedent(code), **environment)
+
+    def run_module(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `python -m` with *arguments* in a process of its own, where all of this is installed."""
+        return self._run(sys.executable, "-m", *arguments)
 
     def _run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLC_")}

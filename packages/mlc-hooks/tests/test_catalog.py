@@ -5,6 +5,7 @@ import importlib.metadata
 from types import ModuleType
 
 import pytest
+
 from mlc_hooks import AmbiguousNameError, Catalog, Offer, OptionsError, Plugins, UnknownNameError, hookimpl
 from mlc_hooks.choice import Choice
 

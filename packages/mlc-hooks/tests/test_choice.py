@@ -5,6 +5,7 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mlc_hooks import Plugins
 from mlc_hooks.choice import Choice, read_choice, read_strict
 from mlc_hooks.errors import PluginChoiceError

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 
 import pytest
+
 from mlc_hooks.cli import main
 
 COMMANDS = """
@@ -141,6 +142,20 @@ def test_strict_broken_plugin_stops_the_program(site):
 def test_version_is_that_of_the_distribution(mlc):
     """`mlc --version` is what pip says."""
     assert (0, f"mlc, version {importlib.metadata.version('mlc-hooks')}\n", "") == mlc("--version")
+
+
+def test_shell_completes_commands(site, bakery_commands):
+    """A plugin's command is completed like one of ours."""
+    process = site.run(_MLC_COMPLETE="bash_complete", COMP_WORDS="mlc b", COMP_CWORD="1")
+
+    assert ["plain,bake", "plain,burn"] == process.stdout.split()
+
+
+def test_module_is_the_command(site, bakery_commands):
+    """`python -m mlc_hooks` is the `mlc` of exactly this interpreter."""
+    process = site.run_module("mlc_hooks", "bake")
+
+    assert (0, "baked\n") == (process.returncode, process.stdout)
 
 
 def test_plugins_lists_who_takes_part(mlc, bakery_commands):

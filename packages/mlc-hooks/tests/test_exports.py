@@ -4,8 +4,9 @@ import importlib
 import pkgutil
 import types
 
-import mlc_hooks
 import pytest
+
+import mlc_hooks
 
 MODULES = sorted(f"mlc_hooks.{one.name}" for one in pkgutil.iter_modules(mlc_hooks.__path__))
 

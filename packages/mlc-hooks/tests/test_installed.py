@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import pytest
+
 from mlc_hooks.installed import describe_distribution
 
 NUTS = """

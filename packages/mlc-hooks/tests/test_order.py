@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mlc_hooks import AmbiguousNameError, Catalog, Plugins, UnknownNameError, hookimpl
 from mlc_hooks.choice import Choice
 

@@ -7,6 +7,7 @@ import threading
 from types import ModuleType
 
 import pytest
+
 from mlc_hooks import Catalog, PluginError, Plugins, UnknownNameError, hookimpl, hookspec
 from mlc_hooks import plugins as room
 from mlc_hooks.choice import Choice

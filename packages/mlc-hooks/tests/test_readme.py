@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+
 from mlc_hooks import Catalog
 
 BESIDE = Path(__file__).parents[1] / "README.md"

@@ -1,6 +1,7 @@
 """What authors of plugins get for their own tests."""
 
 import pytest
+
 from mlc_hooks.testing import PluginContract
 
 GOOD = """

@@ -6,9 +6,10 @@ import json
 import pytest
 import torch
 from hypothesis import given
+from torch import nn
+
 from mlc_losses import BCELoss, CombinedLoss, DiceLoss, LossConfigError, LossManager, get_preset_loss_config
 from mlc_losses.testing.strategies import cases
-from torch import nn
 
 
 def make(**changes):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from mlc_losses import LossManager, get_preset_loss_config
 
 

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+
 from mlc_hooks import UnknownNameError
 from mlc_losses import (
     BCELoss,

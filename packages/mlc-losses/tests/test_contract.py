@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
+
 from mlc_losses import DiceLoss, LossManager, get_preset_loss_config
 from mlc_losses.presets import PRESETS
 from mlc_losses.testing import LossContract
-from torch import nn
 
 create = LossManager.create_loss_function
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from mlc_losses import BCELoss, CombinedLoss, DiceLoss, LossInputError, LossManager
 
 

@@ -1,6 +1,7 @@
 """Losses say what they compute."""
 
 import pytest
+
 from mlc_losses import BCELoss, DiceLoss, LossManager
 
 

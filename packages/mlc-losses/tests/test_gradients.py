@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 import torch
+
 from mlc_losses import BCELoss, DiceLoss
 
 PRED = torch.tensor([[[-1.5, 0.4, 2.0], [0.3, -0.7, 1.1]], [[0.2, 3.0, -2.5], [-0.1, 0.9, -1.2]]], dtype=torch.float64)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mlc_losses import BCELoss, CombinedLoss, DiceLoss
 from mlc_losses.testing.strategies import cases
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+
 from mlc_losses import BCELoss, CombinedLoss, DiceLoss, LossInputError
 
 LOSSES = [

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 
-import mlc_losses
 import pytest
+
+import mlc_losses
 
 LIGHT = """
 import sys

@@ -1,6 +1,7 @@
 """Options that cannot be followed are refused when the loss is made."""
 
 import pytest
+
 from mlc_hooks import MlcError
 from mlc_losses import BCELoss, DiceLoss, LossConfigError
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
+
 from mlc_losses import BCELoss, DiceLoss
 from mlc_losses.testing.strategies import cases
-from torch.nn import functional
 
 
 def softplus(x):

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
+
 from mlc_hooks import hookimpl
 from mlc_hooks.testing import PluginContract
 from mlc_losses import DiceLoss, LossConfigError, LossManager, losses
-from torch import nn
 
 
 class TestManners(PluginContract):

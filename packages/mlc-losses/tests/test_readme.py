@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from mlc_losses import LossManager, get_preset_loss_config
 from mlc_losses.presets import PRESETS
 

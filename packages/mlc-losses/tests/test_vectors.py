@@ -4,6 +4,7 @@ from math import log
 
 import pytest
 import torch
+
 from mlc_losses import BCELoss, DiceLoss, LossManager, get_preset_loss_config
 
 X = torch.tensor([-2.0, -1, 0, 1, 2, 3], dtype=torch.float64).view(1, 1, 6)

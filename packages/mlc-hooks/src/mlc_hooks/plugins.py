@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlc_hooks import installed
 from mlc_hooks.choice import Choice, read_choice, read_strict
@@ -317,15 +317,16 @@ def _read_offer(answer: Answer) -> Sequence[Offer]:
     if not isinstance(offered, Mapping):
         msg = f"{answer.hook}() must return a mapping of names to factories, not {reprlib.repr(offered)}"
         raise TypeError(msg)
-    offers = [Offer(name, answer.name, factory) for name, factory in offered.items()]
-    for one in offers:
-        if not isinstance(one.name, str) or not one.name or ":" in one.name:
-            msg = f"{answer.hook}() offers {one.name!r}; a name is text without a colon, which is for `plugin:name`"
+    offers = []
+    for name, factory in offered.items():
+        if not isinstance(name, str) or not name or ":" in name:
+            msg = f"{answer.hook}() offers {name!r}; a name is text without a colon, which is for `plugin:name`"
             raise ValueError(msg)
-        if not callable(one.factory):
-            factory = reprlib.repr(one.factory)
-            msg = f"{answer.hook}() offers {one.name!r} with {factory}, which is not a factory: it cannot be called"
+        if not callable(factory):
+            shown = reprlib.repr(factory)
+            msg = f"{answer.hook}() offers {name!r} with {shown}, which is not a factory: it cannot be called"
             raise TypeError(msg)
+        offers.append(Offer(name, answer.name, factory))
     return offers
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlc_hooks.hints import known_names, nearest
-
 from mlc_losses.catalogs import losses
 from mlc_losses.errors import LossConfigError
 

@@ -7,7 +7,6 @@ from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
 from mlc_hooks.hints import known_names, nearest
-
 from mlc_losses.errors import LossConfigError
 
 if TYPE_CHECKING:

@@ -1,0 +1,69 @@
+"""The contracts that MLC ships for authors, and the parts in use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from mlc_core import CheckpointManager, SaveStrategy, Storage, open_storage, save_strategies
+from mlc_core.testing import SaveStrategyContract, StorageContract
+from mlc_hooks.testing import PluginContract
+from mlc_losses import Loss, LossManager, losses
+from mlc_losses.testing import LossContract
+
+
+class TestManners(PluginContract):
+    """The plugin is found, fits, is light, and explains itself."""
+
+    @pytest.fixture
+    def plugin_name(self) -> str:
+        """Return the name of the distribution."""
+        return "mlc-acme"
+
+
+class TestPlateau(SaveStrategyContract):
+    """The strategy keeps its promises."""
+
+    @pytest.fixture
+    def strategy(self) -> SaveStrategy:
+        """Return one with its defaults."""
+        return save_strategies().make("plateau")
+
+
+class TestTversky(LossContract):
+    """The loss keeps its promises."""
+
+    @pytest.fixture
+    def loss(self) -> Loss:
+        """Return one with its defaults."""
+        return losses().make("tversky")
+
+
+class TestSqlite(StorageContract):
+    """The storage keeps its promises."""
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Storage:
+        """Return an empty one."""
+        return open_storage(f"sqlite://{tmp_path}/checkpoints.db/unet")
+
+
+def test_all_three_work_together(tmp_path: Path) -> None:
+    """A model trained with the loss is saved at a plateau into the file, and comes back after a restart."""
+    place = f"sqlite://{tmp_path}/all.db"
+    torch.manual_seed(0)
+    model = torch.nn.Conv2d(1, 1, 3, padding=1)
+    loss = LossManager.create_loss_function({"type": "combined", "tversky_weight": 0.7, "bce_weight": 0.3})
+    loss(model(torch.randn(2, 1, 8, 8)), torch.ones(2, 1, 8, 8)).backward()
+    manager = CheckpointManager(place, "unet", save_strategy="plateau", monitor_metric="dice", mode="max")
+    saved = [manager.save_checkpoint(model, epoch=epoch, metrics={"dice": 0.8}) for epoch in range(1, 6)]
+
+    assert [None, None, f"{place}/unet/epoch_3", None, None] == saved
+
+    other = torch.nn.Conv2d(1, 1, 3, padding=1)
+    again = CheckpointManager(place, "unet", save_strategy="plateau", monitor_metric="dice", mode="max")
+    again.load_checkpoint("best", other)
+
+    assert torch.equal(model.weight, other.weight)
+    assert again.save_checkpoint(model, epoch=6, metrics={"dice": 0.8}) is None, "it remembers the plateau"
