@@ -80,9 +80,9 @@ def editable(*, extras: str = "[demo]") -> list[str]:
 def build_wheels(folder: Path) -> list[str]:
     """Build all wheels into *folder*, once, and return the arguments that make an installer look there."""
     shutil.rmtree(folder, ignore_errors=True)
+    build = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--out-dir", str(folder)]
     for name in PACKAGES:
-        command = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--out-dir", str(folder), f"packages/{name}"]
-        subprocess.run(command, check=True, cwd=ROOT)
+        subprocess.run([*build, f"packages/{name}"], check=True, cwd=ROOT)
     elsewhere = os.environ.get("UV_FIND_LINKS", "").split()
     return [word for place in (str(folder), *elsewhere) for word in ("--find-links", place)]
 
@@ -117,8 +117,9 @@ def alone(session: nox.Session, package: str) -> None:
     wheel = next(folder.glob(f"{package.replace('-', '_')}-*.whl"))
     extras = "[plots]" if package == "mlc-trainer" else ""
     install(session, *places, f"{wheel}{extras}", *GROUPS["test"])
-    code = "import importlib.metadata as m; print(*sorted(d.name for d in m.distributions() if d.name[:4] == 'mlc-'))"
-    came = str(session.run("python", "-c", code, silent=True)).split()
+    code = "from importlib.metadata import distributions as d; print(*sorted({one.name for one in d()}))"
+    installed = str(session.run("python", "-c", code, silent=True)).split()
+    came = [name for name in installed if name.startswith("mlc-")]
     expected = sorted((package, *SIBLINGS[package]))
     if came != expected:
         session.error(f"installing {package} brought {came} instead of {expected}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
 from mlc_core import CheckpointManager, SaveStrategy, Storage, open_storage, save_strategies
 from mlc_core.testing import SaveStrategyContract, StorageContract
 from mlc_hooks.testing import PluginContract
 from mlc_losses import Loss, LossManager, losses
 from mlc_losses.testing import LossContract
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class TestManners(PluginContract):
