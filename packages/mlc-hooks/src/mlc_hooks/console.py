@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -45,5 +47,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 
 
 def print_json(data: object) -> None:
-    """Print *data* as JSON, indented, one document."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+    """Print *data* as one JSON document, indented. NaN and infinities, which JSON has no word for, become null."""
+    click.echo(json.dumps(_sayable(data), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _sayable(data: object) -> object:
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    if isinstance(data, Mapping):
+        return {name: _sayable(value) for name, value in data.items()}
+    return [_sayable(value) for value in data] if isinstance(data, (list, tuple)) else data

@@ -1,11 +1,13 @@
 """Everything the front door raises.
 
-MlcError                          every error of every MLC package
-├── UnknownNameError  LookupError   nothing is offered under that name
-├── AmbiguousNameError LookupError  more than one plugin offers that name
-├── OptionsError      TypeError     an offer was given options that it does not take
-├── PluginChoiceError ValueError    MLC_PLUGINS or MLC_PLUGINS_STRICT cannot be followed
-└── PluginError       RuntimeError  a plugin's name is taken, or it failed and MLC_PLUGINS_STRICT is on
+::
+
+    MlcError                          every error of every MLC package
+    ├── UnknownNameError  LookupError   nothing is offered under that name
+    ├── AmbiguousNameError LookupError  more than one plugin offers that name
+    ├── OptionsError      TypeError     an offer was given options that it does not take
+    ├── PluginChoiceError ValueError    MLC_PLUGINS or MLC_PLUGINS_STRICT cannot be followed
+    └── PluginError       RuntimeError  a plugin's name is taken, or it failed and MLC_PLUGINS_STRICT is on
 """
 
 __all__ = [

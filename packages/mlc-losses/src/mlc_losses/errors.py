@@ -1,8 +1,10 @@
 """Everything that losses raise on purpose.
 
-MlcError                      every error of every MLC package
-├── LossConfigError ValueError  an option or a configuration dictionary that cannot be followed
-└── LossInputError  ValueError  tensors that would give a number, and the wrong one
+::
+
+    MlcError                      every error of every MLC package
+    ├── LossConfigError ValueError  an option or a configuration dictionary that cannot be followed
+    └── LossInputError  ValueError  tensors that would give a number, and the wrong one
 
 Names that nobody offers raise `mlc_hooks.UnknownNameError`, a `LookupError`.
 """
