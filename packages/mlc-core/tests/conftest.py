@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 from hypothesis import settings
+
 from mlc_hooks import Plugins, hookimpl
 from mlc_hooks.choice import Choice
 
@@ -109,6 +110,7 @@ class Killed(BaseException):
     """The process is no more: nothing that it calls has any effect."""
 
 
+OPEN = Path("/proc/self/fd")
 CALLS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.scandir", "fcntl.flock")
 
 
@@ -120,14 +122,17 @@ class Death:
     """
 
     def __init__(self):
+        self.below = ""
         self.left = None
         self.calls = 0
         self.thread = None
         sys.addaudithook(self._hear)
 
-    def _hear(self, event, _):
+    def _hear(self, event, arguments):
         if self.thread == threading.get_ident() and event in CALLS:
-            self._count()
+            path = str(arguments[0])
+            if not path.startswith("/") or path.startswith(self.below):  # imports and metadata are no part of a save
+                self._count()
 
     def _count(self):
         self.calls += 1
@@ -135,10 +140,10 @@ class Death:
             raise Killed
 
     @contextmanager
-    def after(self, calls=None):
-        """Let the block die after so many *calls*, or count them only."""
+    def after(self, below, calls=None):
+        """Let the block die after so many *calls* that touch what is *below*, or count them only."""
         write, fsync = os.write, os.fsync
-        before = set(os.listdir("/proc/self/fd"))
+        before = {one for one in list(OPEN.iterdir()) if one.exists()}  # the one that listed them does not, any more
 
         def counted(real):
             def call(*arguments):
@@ -147,7 +152,7 @@ class Death:
 
             return call
 
-        self.left, self.calls = calls, 0
+        self.below, self.left, self.calls = str(below), calls, 0
         os.write, os.fsync = counted(write), counted(fsync)
         self.thread = threading.get_ident()
         try:
@@ -155,18 +160,14 @@ class Death:
                 yield self
         finally:
             self.thread, os.write, os.fsync = None, write, fsync
-            for descriptor in set(os.listdir("/proc/self/fd")) - before:  # the kernel closes what the dead had open
-                with suppress(OSError):
-                    if (
-                        ".staging-" in os.readlink(f"/proc/self/fd/{descriptor}")
-                        or Path(f"/proc/self/fd/{descriptor}").is_dir()
-                    ):
-                        os.close(int(descriptor))
+            for left_open in set(OPEN.iterdir()) - before:  # the kernel closes what the dead had open
+                if left_open.is_dir():
+                    os.close(int(left_open.name))
 
 
 @pytest.fixture(scope="session")
 def death():
     """Sudden death of the code under test, inside this process."""
-    if not Path("/proc/self/fd").is_dir():
+    if not OPEN.is_dir():
         pytest.skip("needs /proc to close what a dead process had open")
     return Death()

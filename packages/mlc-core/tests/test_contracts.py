@@ -1,6 +1,7 @@
 """Our own parts hold to the contracts that we ask of others'."""
 
 import pytest
+
 from mlc_core.retention import AllOf, AnyOf, KeepAll, KeepBest, KeepBestAndLatest, KeepLatest, KeepUnrepeated
 from mlc_core.serializers import Safetensors
 from mlc_core.storage import LocalStorage, MemoryStorage
@@ -13,24 +14,28 @@ from mlc_hooks.testing import PluginContract
 class TestPlugin(PluginContract):
     @pytest.fixture
     def plugin_name(self):
+        """The name of this distribution."""
         return "mlc-core"
 
 
 class TestLocalStorage(StorageContract):
     @pytest.fixture
     def storage(self, tmp_path):
+        """A directory that is not there yet."""
         return LocalStorage(tmp_path / "deep" / "below" / "model")
 
 
 class TestMemoryStorage(StorageContract):
     @pytest.fixture
     def storage(self, memory_url):
+        """Some memory."""
         return MemoryStorage.from_url(memory_url)
 
 
 class TestSafetensors(SerializerContract):
     @pytest.fixture
     def serializer(self):
+        """The one that is used unless another is named."""
         return Safetensors()
 
 
@@ -41,13 +46,16 @@ class Counting:
         self.seen = 0
 
     def should_save(self, moment):
+        """Count."""
         self.seen += 1
         return "the third" if self.seen % 3 == 0 else None
 
     def state_dict(self):
+        """Remember the count."""
         return {"seen": self.seen}
 
     def load_state_dict(self, state):
+        """Go on counting."""
         self.seen = state["seen"]
 
 
@@ -66,6 +74,7 @@ class TestStrategies(SaveStrategyContract):
         ids=repr,
     )
     def strategy(self, request):
+        """Each of ours, and combinations."""
         return request.param
 
 
@@ -86,6 +95,7 @@ class TestPolicies(RetentionContract):
         ids=repr,
     )
     def policy(self, request):
+        """Each of ours, and combinations."""
         return request.param
 
 

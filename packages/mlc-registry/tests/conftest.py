@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
 from mlc_registry import ModelRegistry
 
 
@@ -24,9 +26,18 @@ def root(tmp_path):
     return tmp_path / "registry"
 
 
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory):
+    """A registry that is made once, as making one loads Alembic; to be copied."""
+    place = tmp_path_factory.mktemp("empty") / "registry"
+    ModelRegistry(place).close()
+    return place
+
+
 @pytest.fixture
-def registry(root):
+def registry(root, empty_registry):
     """An empty registry."""
+    shutil.copytree(empty_registry, root)
     with ModelRegistry(root) as opened:
         yield opened
 

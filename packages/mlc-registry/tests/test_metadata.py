@@ -6,6 +6,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mlc_registry import InvalidMetadataError
 from mlc_registry.metadata import decode_metadata, encode_metadata, normalise_metadata
 
@@ -47,6 +48,7 @@ class Scalar:
     """As a tensor with one element."""
 
     def item(self):
+        """Return the number."""
         return 1.0
 
 

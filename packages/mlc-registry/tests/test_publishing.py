@@ -1,11 +1,12 @@
 """Publishing: whole, immutable, and only what is meant."""
 
+import errno
 import os
 import shutil
-import socket
 import stat
 
 import pytest
+
 from mlc_registry import (
     InvalidMetadataError,
     InvalidNameError,
@@ -106,7 +107,7 @@ def test_what_cannot_be_linked_is_copied(registry, checkpoint, monkeypatch):
     """Another file system is no reason to fail."""
 
     def refuse(*_, **__):
-        raise OSError(18, "Invalid cross-device link")
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     monkeypatch.setattr(os, "link", refuse)
     registry.register_model("net", "1.0.0", checkpoint)
@@ -179,9 +180,9 @@ def test_link_to_the_latest_is_for_people(registry, weights, root):
     assert not link.is_symlink()
     registry.register_model("net", "1.10.0", weights("ten"))
     registry.register_model("net", "1.9.0", weights("nine"))
-    assert "1.10.0" == os.readlink(link)
+    assert "1.10.0" == str(link.readlink())
     registry.yank("net", "1.10.0", "bad")
-    assert "1.9.0" == os.readlink(link)
+    assert "1.9.0" == str(link.readlink())
     registry.yank("net", "1.9.0", "bad")
     assert not link.is_symlink()
 
@@ -271,19 +272,12 @@ def _pipe_itself(place):
 
 
 def _socket(place):
-    here = os.getcwd()
-    os.chdir(place)  # the name of a socket may not be long
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind("s")
-    finally:
-        os.chdir(here)
+    os.mknod(place / "socket", stat.S_IFSOCK | 0o600)
     return place
 
 
 def _bytes(place):
-    with open(os.fsencode(place) + b"/\xff", "w"):
-        pass
+    (place / os.fsdecode(b"\xff")).touch()
     return place
 
 
@@ -340,31 +334,47 @@ def test_file_that_changes_meanwhile_is_refused(registry, weights, monkeypatch):
     assert () == tuple(registry.list_models())
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_file_that_cannot_be_read_is_refused(registry, weights):
+def test_file_that_cannot_be_read_is_refused(registry, weights, monkeypatch):
     """By name."""
-    path = weights()
-    path.chmod(0)
 
-    with pytest.raises(SourceError, match=r"model\.bin cannot be published"):
+    def fail(*_, **__):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    path = weights()
+    monkeypatch.setattr(type(path), "open", fail)
+    with pytest.raises(SourceError, match=r"model\.bin cannot be published: Permission denied"):
         registry.register_model("net", "1.0.0", path)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_file_system_that_fails_to_link_publishes_nothing(registry, checkpoint, monkeypatch, code):
+    """Not being able to link is one thing, failing is another."""
+
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", fail)
+        with pytest.raises(StoreError, match=os.strerror(code)):
+            registry.register_model("net", "1.0.0", checkpoint)
+    assert () == tuple(registry.list_models())
 
 
 @pytest.mark.parametrize("step", ["fsync", "rename", "mkdir"])
 def test_full_disk_publishes_nothing(registry, weights, root, monkeypatch, step):
     """The error says so, no staged files stay, and it works once there is room."""
-    full = OSError(28, "No space left on device")
 
     def fail(*_, **__):
-        raise full
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    path = weights()
     with monkeypatch.context() as patch:
         patch.setattr(os, step, fail)
-        with pytest.raises(StoreError, match="nothing was published.*No space left"):
-            registry.register_model("net", "1.0.0", weights())
+        with pytest.raises(StoreError, match=r"nothing was published.*No space left"):
+            registry.register_model("net", "1.0.0", path)
     assert () == tuple(registry.list_models())
     assert [] == [one for one in (root / "artifacts").rglob("*") if one.is_file()]
-    registry.register_model("net", "1.0.0", weights())
+    registry.register_model("net", "1.0.0", path)
     registry.verify("net")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mlc_registry import InvalidRangeError, Range, Version
 from mlc_registry.testing import ranges, versions
 
@@ -115,7 +116,7 @@ def test_prereleases_are_never_picked_by_accident(text, version):
 
 @given(versions())
 def test_full_version_is_exact(version):
-    """npm's meaning, and the safest: nothing else is ever deployed instead."""
+    """That is what npm means, and the safest: nothing else is ever deployed instead."""
     found = Range.parse(str(version))
 
     assert version == found.exact

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mlc_registry import InvalidNameError, InvalidReferenceError, parse_reference
 from mlc_registry.names import check_model, check_stage
 from mlc_registry.references import read_reference
@@ -41,7 +42,7 @@ def test_one_rule_reads_all(text, kind, stage):
 )
 def test_what_is_no_reference_is_refused(text):
     """With a way out."""
-    with pytest.raises(InvalidReferenceError, match="latest|stage"):
+    with pytest.raises(InvalidReferenceError, match=r"latest|stage"):
         read_reference(text)
 
 

@@ -1,6 +1,9 @@
 """Stages: where they point, who moved them, and the way back."""
 
+import getpass
+
 import pytest
+
 from mlc_registry import (
     InvalidNameError,
     StageConflictError,
@@ -130,10 +133,9 @@ def test_rollback_needs_a_way_back(registry, publish):
 
 def test_actor_is_the_user_unless_said(registry, publish, monkeypatch):
     """Also where the user has no name."""
-    import getpass
 
     def fail():
-        raise KeyError("uid not found")
+        raise KeyError(1000)
 
     monkeypatch.setattr(getpass, "getuser", lambda: "dora")
     publish("1.0.0")

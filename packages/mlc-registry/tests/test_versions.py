@@ -4,29 +4,30 @@ import pytest
 import semver
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mlc_registry import InvalidVersionError, LooseVersionWarning, Version
 from mlc_registry.testing import versions
 
 # The order that semver.org gives as an example, and what it says about numbers, letters and hyphens.
-ASCENDING = (
-    "0.0.0-0 0.0.0 1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1 1.0.0 "
-    "1.9.0 1.10.0-0 1.10.0--1 1.10.0-A 1.10.0-a 1.10.0 2.0.0 2.1.0 2.1.1 10.0.0 255.0.0 256.0.0 65536.0.0"
-).split()
-REFUSED = (
-    "1 1.2 1.2.3.4 v1.2.3 =1.2.3 1.2.3- 1.2.3+ 1.2.3-+b 1.2.3-01 1.2.3-a..b 1.2.3+a..b 01.2.3 1.02.3 1.2.03 1.2.3-ä "
-    "a.b.c -1.0.0 1.-2.0 1.2.3-a_b 1.2.x ^1.2.3 １.2.3 1.2.٣ latest 9007199254740992.0.0 1.0.0-9007199254740992"
-).split()
+ASCENDING = """
+0.0.0-0 0.0.0 1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1 1.0.0 1.9.0
+1.10.0-0 1.10.0--1 1.10.0-A 1.10.0-a 1.10.0 2.0.0 2.1.0 2.1.1 10.0.0 255.0.0 256.0.0 65536.0.0
+"""
+REFUSED = """
+1 1.2 1.2.3.4 v1.2.3 =1.2.3 1.2.3- 1.2.3+ 1.2.3-+b 1.2.3-01 1.2.3-a..b 1.2.3+a..b 01.2.3 1.02.3 1.2.03 1.2.3-ä a.b.c
+-1.0.0 1.-2.0 1.2.3-a_b 1.2.x ^1.2.3 １.2.3 1.2.٣ latest 9007199254740992.0.0 1.0.0-9007199254740992
+"""
 
 
 def test_order_is_that_of_the_specification():
     """§11, and the identifiers that people get wrong."""
-    parsed = [Version.parse(text) for text in ASCENDING]
+    parsed = [Version.parse(text) for text in ASCENDING.split()]
 
-    assert parsed == sorted(parsed[::-1])
+    assert parsed == sorted(set(parsed))
     assert [one.key for one in parsed] == sorted({one.key for one in parsed})
 
 
-@pytest.mark.parametrize("text", [*REFUSED, "", " 1.2.3", "1.2.3 ", "1.2.3\n", "1.2.3-\u0661", "1." * 200])
+@pytest.mark.parametrize("text", [*REFUSED.split(), "", " 1.2.3", "1.2.3 ", "1.2.3\n", "1.2.3-\u0661", "1." * 200])
 def test_what_is_no_version_is_refused(text):
     """Also what other readers let through: a line break, digits of other scripts, zeros in front."""
     with pytest.raises(InvalidVersionError):

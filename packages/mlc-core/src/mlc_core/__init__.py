@@ -14,6 +14,7 @@ from mlc_core.errors import (
     StorageError,
 )
 from mlc_core.manager import CheckpointManager
+from mlc_core.naming import check_name
 from mlc_core.protocols import Capabilities, RetentionPolicy, SaveStrategy, Serializer, Staging, Storage, TensorBytes
 from mlc_core.reader import CheckpointReader, open_checkpoint
 from mlc_core.records import Decision, FileRecord, Moment, Monitor, Saved
@@ -46,6 +47,7 @@ __all__ = [
     "Storage",
     "StorageError",
     "TensorBytes",
+    "check_name",
     "open_checkpoint",
     "open_storage",
     "retention_policies",

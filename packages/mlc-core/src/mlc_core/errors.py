@@ -1,15 +1,17 @@
 """Everything that checkpoints raise.
 
-MlcError
-├── CheckpointError
-│   ├── CheckpointNotFoundError  FileNotFoundError  there is no such checkpoint; says what there is
-│   ├── CorruptCheckpointError   ValueError         a file is torn, changed, missing or hostile; names file and cause
-│   ├── StateError               TypeError          something in the state cannot be saved without losing it
-│   └── MismatchError            ValueError         the checkpoint does not fit what it is loaded into
-├── StorageError                 OSError            the storage failed; what was committed before is untouched
-│   ├── DiskFullError                               there is no room; says how much is needed
-│   └── EntryExistsError         FileExistsError    a checkpoint of that name is there already
-└── ConfigurationError           ValueError         options that contradict each other or the facts
+::
+
+    MlcError
+    ├── CheckpointError
+    │   ├── CheckpointNotFoundError  FileNotFoundError  there is no such checkpoint; says what there is
+    │   ├── CorruptCheckpointError   ValueError         a file is torn, changed, missing or hostile; names the file
+    │   ├── StateError               TypeError          something in the state cannot be saved without losing it
+    │   └── MismatchError            ValueError         the checkpoint does not fit what it is loaded into
+    ├── StorageError                 OSError            the storage failed; what was committed before is untouched
+    │   ├── DiskFullError                               there is no room; says how much is needed
+    │   └── EntryExistsError         FileExistsError    a checkpoint of that name is there already
+    └── ConfigurationError           ValueError         options that contradict each other or the facts
 """
 
 from __future__ import annotations

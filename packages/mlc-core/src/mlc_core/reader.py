@@ -10,7 +10,7 @@ import attrs
 import xxhash
 
 from mlc_core.catalogs import open_storage, serializers
-from mlc_core.errors import CheckpointNotFoundError, CorruptCheckpointError
+from mlc_core.errors import CheckpointNotFoundError, ConfigurationError, CorruptCheckpointError
 from mlc_core.manifest import decode_manifest
 from mlc_core.naming import MANIFEST, STATE
 from mlc_core.state import decode_document
@@ -135,7 +135,7 @@ def open_checkpoint(path: Path | str) -> CheckpointReader:
     entry = storage.pointers().get(name, name)
     try:
         data = storage.read(entry, MANIFEST)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ConfigurationError) as error:
         msg = f"{path} is not a checkpoint: there is no {MANIFEST}. `mlc checkpoints ls` lists those that there are"
         raise CheckpointNotFoundError(msg) from error
     saved = decode_manifest(data, str(storage.location(entry)))

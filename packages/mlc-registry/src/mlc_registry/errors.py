@@ -1,22 +1,24 @@
 """Everything the registry raises, and what it warns of.
 
-MlcError
-└── RegistryError
-    ├── InvalidVersionError    ValueError         that is no semantic version; says where and why
-    ├── InvalidRangeError      ValueError         that is no range of versions
-    ├── InvalidNameError       ValueError         that cannot be the name of a model or a stage
-    ├── InvalidReferenceError  ValueError         that names no version, range, keyword or stage
-    ├── InvalidMetadataError   TypeError          that cannot be kept as JSON without losing it
-    ├── SourceError            ValueError         those files cannot be published
-    ├── RegistryNotFoundError  FileNotFoundError  there is no registry, and none was to be made
-    ├── ModelNotFoundError     LookupError        there is no such model; says what is close
-    ├── VersionNotFoundError   LookupError        no version fits; says what exists and what would have fitted
-    ├── StageNotFoundError     LookupError        there is no such stage, or nothing to roll back to
-    ├── VersionExistsError     FileExistsError    that version holds other files, and stays what it is
-    ├── StageConflictError     RuntimeError       somebody moved the stage first
-    ├── YankedVersionError     ValueError         a stage may not be moved to a yanked version
-    ├── CorruptArtifactError   ValueError         published files are not what they were
-    └── StoreError             OSError            the database failed, is busy, or was written by a newer version
+::
+
+    MlcError
+    └── RegistryError
+        ├── InvalidVersionError    ValueError         that is no semantic version; says where and why
+        ├── InvalidRangeError      ValueError         that is no range of versions
+        ├── InvalidNameError       ValueError         that cannot be the name of a model or a stage
+        ├── InvalidReferenceError  ValueError         that names no version, range, keyword or stage
+        ├── InvalidMetadataError   TypeError          that cannot be kept as JSON without losing it
+        ├── SourceError            ValueError         those files cannot be published
+        ├── RegistryNotFoundError  FileNotFoundError  there is no registry, and none was to be made
+        ├── ModelNotFoundError     LookupError        there is no such model; says what is close
+        ├── VersionNotFoundError   LookupError        no version fits; says what exists and what would have fitted
+        ├── StageNotFoundError     LookupError        there is no such stage, or nothing to roll back to
+        ├── VersionExistsError     FileExistsError    that version holds other files, and stays what it is
+        ├── StageConflictError     RuntimeError       somebody moved the stage first
+        ├── YankedVersionError     ValueError         a stage may not be moved to a yanked version
+        ├── CorruptArtifactError   ValueError         published files are not what they were
+        └── StoreError             OSError            the database failed, is busy, or was written by a newer version
 
 UserWarning
 └── RegistryWarning

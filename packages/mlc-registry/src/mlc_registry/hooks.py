@@ -34,7 +34,7 @@ def open_sqlite(url: str, *, create: bool) -> Store:
 
 
 def registry_command() -> click.Command:
-    """Publish versions of models, find them, and say which is in production."""
+    """Publish versions of models, find them, promote them."""
     from mlc_registry.commands import registry
 
     return registry

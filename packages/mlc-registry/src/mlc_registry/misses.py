@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlc_hooks.hints import known_names, nearest
-
 from mlc_registry.errors import ModelNotFoundError, StageNotFoundError, VersionNotFoundError
 from mlc_registry.names import KEYWORDS
 from mlc_registry.ranges import Range

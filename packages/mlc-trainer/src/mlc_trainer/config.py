@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -31,8 +32,33 @@ def _at_least(lowest: int) -> Any:
     return check
 
 
+def _above_zero(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and not value > 0:
+        msg = f"{attribute.name} = {value} must be more than 0"
+        raise ConfigError(msg)
+
+
+def _one_of(*allowed: str) -> Any:
+    def check(_: object, attribute: attrs.Attribute[Any], value: str) -> None:
+        if value not in allowed:
+            msg = f"{attribute.name} = {value!r} must be {' or '.join(map(repr, allowed))}"
+            raise ConfigError(msg)
+
+    return check
+
+
+def _plain(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return *options* as they come back from a file, so that a resumed run is built from the same ones."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(options)))
+    except (TypeError, ValueError) as error:
+        msg = f"options {options!r} must be what a file can hold: {error}"
+        raise ConfigError(msg) from error
+    return plain
+
+
 def _options() -> Any:
-    return attrs.field(factory=dict)
+    return attrs.field(factory=dict, converter=_plain)
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +66,7 @@ class ModelConfig:
     """Which model: a subclass of `torch.nn.Module`, called with *options*."""
 
     factory: str
-    """`package.module:Class`."""
+    """The import path of the class, as ```package.module:Class```."""
     options: Mapping[str, Any] = _options()
     name: str = "model"
     """The name of its directory of checkpoints."""
@@ -74,7 +100,7 @@ class LossConfig:
 
 @attrs.frozen(kw_only=True)
 class OptimizerConfig:
-    """Which optimizer: a name in `torch.optim`, or `package.module:Class`."""
+    """Which optimizer: a name in `torch.optim`, or ``package.module:Class``."""
 
     name: str = "AdamW"
     options: Mapping[str, Any] = _options()
@@ -82,14 +108,15 @@ class OptimizerConfig:
 
 @attrs.frozen(kw_only=True)
 class SchedulerConfig:
-    """Which learning-rate schedule: a name in `torch.optim.lr_scheduler`, or `package.module:Class`.
+    """Which learning-rate schedule: a name in `torch.optim.lr_scheduler`, or ``package.module:Class``.
 
     Its horizon (`total_steps`, `T_max` or `total_iters`) is filled in from the length of the run if it is not given.
     """
 
     name: str
     options: Mapping[str, Any] = _options()
-    every: Literal["step", "epoch"] = "step"
+    every: Literal["step", "epoch"] = attrs.field(default="step", validator=_one_of("step", "epoch"))
+    """After which of them it goes on."""
 
 
 @attrs.frozen(kw_only=True)
@@ -112,7 +139,8 @@ class CheckpointsConfig:
     strategy_options: Mapping[str, Any] = _options()
     max_checkpoints: int = attrs.field(default=5, validator=_at_least(2))
     monitor_metric: str = "val_loss"
-    mode: Literal["min", "max"] = "min"
+    mode: Literal["min", "max"] = attrs.field(default="min", validator=_one_of("min", "max"))
+    """Whether less or more of it is better."""
 
 
 @attrs.frozen(kw_only=True)
@@ -125,7 +153,7 @@ class TrainingConfig:
     """`auto` is CUDA where there is one, else the CPU."""
     threads: int | None = attrs.field(default=None, validator=_at_least(1))
     """Threads of one operation on the CPU. Another number gives other bits."""
-    clip_norm: float | None = attrs.field(default=None, validator=_at_least(0))
+    clip_norm: float | None = attrs.field(default=None, validator=_above_zero)
     """Scale gradients to this norm where they exceed it."""
     deterministic: bool = True
     """On CUDA, use deterministic algorithms only; an operation that has none raises."""

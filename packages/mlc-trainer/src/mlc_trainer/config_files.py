@@ -11,8 +11,8 @@ import attrs
 import cattrs
 from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn
-from mlc_hooks.hints import known_names, nearest
 
+from mlc_hooks.hints import known_names, nearest
 from mlc_trainer.config import ExperimentConfig
 from mlc_trainer.errors import ConfigError
 
@@ -22,9 +22,12 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["as_data", "from_data", "override", "read_config"]
+__all__ = ["as_data", "from_data", "override", "read_config", "settings_that_matter"]
+
+WITHOUT_EFFECT = ("checkpoints.", "data.workers", "training.log_every", "training.num_epochs")
+ELSEWHERE = ("training.device", "training.threads")  # the environment says what they came to
 
 
 def read_config(path: Path, overrides: Iterable[str] = ()) -> ExperimentConfig:
@@ -43,9 +46,12 @@ def read_config(path: Path, overrides: Iterable[str] = ()) -> ExperimentConfig:
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise ConfigError(msg) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}"
         raise ConfigError(msg) from error
+    if not isinstance(data, dict):
+        msg = f"{path} holds {type(data).__name__} where tables of settings belong"
+        raise ConfigError(msg)
     return from_data(override(data, overrides), where=str(path))
 
 
@@ -55,7 +61,7 @@ def override(data: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     Raises:
         ConfigError: If a setting has no `=`, or leads through something that is no table.
     """
-    changed = json.loads(json.dumps(data, default=str))
+    changed: dict[str, Any] = json.loads(json.dumps(data, default=str))
     for setting in settings:
         path, mark, text = setting.partition("=")
         if not mark or not path:
@@ -69,7 +75,7 @@ def override(data: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
                 msg = f"--set {setting!r}: {name} is {table!r}, not a table"
                 raise ConfigError(msg)
         table[key] = _value(text.strip())
-    return dict(changed)
+    return changed
 
 
 def _value(text: str) -> Any:
@@ -95,6 +101,20 @@ def from_data(data: Mapping[str, Any], *, where: str = "configuration") -> Exper
 def as_data(config: ExperimentConfig) -> dict[str, Any]:
     """Return *config* as plain data, every default spelled out."""
     return attrs.asdict(config)
+
+
+def settings_that_matter(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in *data*, as `optimizer.options.lr`, that change what is trained or measured."""
+    flat = dict(_flatten(data, ()))
+    return {name: value for name, value in flat.items() if not name.startswith(WITHOUT_EFFECT + ELSEWHERE)}
+
+
+def _flatten(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _flatten(part, (*path, name))
+    else:
+        yield ".".join(path), value
 
 
 def _converter() -> cattrs.Converter:

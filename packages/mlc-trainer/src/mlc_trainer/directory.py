@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from mlc_core.storage.files import failures
 from mlc_trainer.config_files import as_data, read_config
 from mlc_trainer.errors import RunBusyError, RunError
+from mlc_trainer.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["RunDirectory"]
 
+HELD: set[int] = set()
+"""The locks of this process, as descriptors of the directories."""
+
 
 @attrs.frozen
 class RunDirectory:
-    """A run at *path*: `config.json`, `metrics.jsonl`, `checkpoints/<model>/`, and pictures."""
+    """A run at *path*: `config.json`, `run_id`, `metrics.jsonl` and `checkpoints/<model>/`."""
 
     path: Path
 
@@ -44,29 +49,31 @@ class RunDirectory:
         """The resolved configuration."""
         return self.path / "config.json"
 
-    def run_id(self) -> str:
-        """Return the id of the run, the same after any restart."""
+    def read_id(self) -> str:
+        """Return the id of the run, the same after any restart; a new one where nothing was written yet."""
         file = self.path / "run_id"
-        if not file.exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-            file.write_text(uuid.uuid4().hex + "\n", encoding="ascii")
-        return file.read_text(encoding="ascii").strip()
+        return file.read_text(encoding="ascii").strip() if file.is_file() else uuid.uuid4().hex
 
-    def write_config(self, config: ExperimentConfig) -> None:
-        """Keep *config*, every default spelled out."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        new = self.config_file.with_suffix(".new")
-        new.write_text(json.dumps(as_data(config), indent=2) + "\n", encoding="utf-8")
-        new.replace(self.config_file)
+    def write(self, config: ExperimentConfig, run_id: str) -> None:
+        """Keep *config*, every default spelled out, and *run_id*.
+
+        Raises:
+            DiskFullError, StorageError: If they cannot be written.
+        """
+        replace_file(self.path / "run_id", f"{run_id}\n")
+        replace_file(self.config_file, json.dumps(as_data(config), indent=2) + "\n")
 
     def read_config(self) -> ExperimentConfig:
         """Return the configuration of the run.
 
         Raises:
             RunError: If there is no run.
+            ConfigError: If the configuration cannot be followed.
         """
         if not self.config_file.is_file():
             msg = f"{self.path} is not the directory of a run: it has no {self.config_file.name}"
+            if self.checkpoints.is_dir():
+                msg += "; each of its checkpoints holds one: ModelManager.from_checkpoint(PATH).config"
             raise RunError(msg)
         return read_config(self.config_file)
 
@@ -76,15 +83,30 @@ class RunDirectory:
 
         Raises:
             RunBusyError: If one does already.
+            StorageError: If the directory cannot be made or locked.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        with failures(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        HELD.add(descriptor)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                msg = f"another process is training in {self.path}; wait for it, or choose another run directory"
-                raise RunBusyError(msg) from error
+            with failures(self.path):
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    msg = f"another process is training in {self.path}; wait for it, or choose another run directory"
+                    raise RunBusyError(msg) from error
             yield
         finally:
-            os.close(descriptor)
+            if descriptor in HELD:  # not so in a forked child
+                HELD.remove(descriptor)
+                os.close(descriptor)
+
+
+def _let_go() -> None:
+    """Close what a forked child got of our locks, or a loader's worker would keep the run busy after our death."""
+    while HELD:
+        os.close(HELD.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)

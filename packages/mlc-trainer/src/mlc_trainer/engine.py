@@ -14,14 +14,15 @@ import attrs
 import torch
 
 from mlc_trainer.errors import NonFiniteLossError
-from mlc_trainer.measure import loss_values
+from mlc_trainer.measure import loss_values, split
 from mlc_trainer.randomness import STEP, mix, seed_generators
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlc_losses import Loss
     from torch import Tensor
+
+    from mlc_losses import Loss
 
 __all__ = ["Engine", "Position"]
 
@@ -77,8 +78,12 @@ class Engine:
         self._samples = 0
 
     def train_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Train on *batch*, a pair of input and target, and return the loss and its components, still on the device."""
-        inputs, targets = (part.to(self.device, non_blocking=True) for part in batch)
+        """Train on *batch*, a pair of input and target, and return the loss and its components, still on the device.
+
+        Raises:
+            ConfigError: If it is no pair.
+        """
+        inputs, targets = split(batch, self.device)
         seed_generators(mix(STEP, self._seed, self.position.step), self.device)
         self.model.train()
         values = loss_values(self.loss, self.model(inputs), targets)
@@ -97,18 +102,33 @@ class Engine:
         Raises:
             NonFiniteLossError: If the loss was NaN or infinite at some step; the epoch is not to be kept.
         """
+        self.check_finite()
         means = {f"train_{name}": float(total) / self._samples for name, total in self._sums.items()}
-        if not math.isfinite(means["train_loss"]):
-            msg = (
-                f"the training loss of epoch {self.position.epoch + 1} is {means['train_loss']}; the last checkpoint "
-                "is from before. Lower the learning rate, set training.clip_norm, or look at the data"
-            )
-            raise NonFiniteLossError(msg)
         if self.scheduler is not None and self._scheduler_every == "epoch":
             self.scheduler.step()
         self._sums, self._samples = {}, 0
         self.position = Position(epoch=self.position.epoch + 1, step=self.position.step)
         return means
+
+    def check_finite(self) -> None:
+        """Make sure that this is a state to go on from: asked before every save, because it waits for the device.
+
+        Raises:
+            NonFiniteLossError: If a loss of this epoch was NaN or infinite, or a weight is.
+        """
+        loss = float(self._sums["loss"]) if self._sums else 0.0
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        if not math.isfinite(loss):
+            what = f"the training loss of epoch {self.position.epoch + 1} is {loss}"
+        elif not torch.stack([weight.isfinite().all() for weight in weights]).all():
+            what = f"the loss is finite and weights are not, after step {self.position.step}"
+        else:
+            return
+        msg = (
+            f"{what}; the last checkpoint is from before. Lower the learning rate, set training.clip_norm, or look at "
+            "the data"
+        )
+        raise NonFiniteLossError(msg)
 
     @property
     def learning_rate(self) -> float:

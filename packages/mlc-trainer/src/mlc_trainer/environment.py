@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ def prepare(device: torch.device, *, threads: int | None, deterministic: bool) -
         torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = False  # it may choose another algorithm in the next process
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or torch refuses to multiply matrices
         torch.use_deterministic_algorithms(deterministic)
 
 
@@ -31,15 +34,14 @@ def fingerprint(device: torch.device) -> dict[str, Any]:
         "numpy": str(np.__version__),
         "machine": platform.machine(),
         "device": device.type,
+        "threads": torch.get_num_threads(),
+        "vector instructions": torch.backends.cpu.get_cpu_capability(),
     }
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
         found["cuda"] = torch.version.cuda
         found["deterministic algorithms"] = torch.are_deterministic_algorithms_enabled()
         found["float32 matmul precision"] = torch.get_float32_matmul_precision()
-    else:
-        found["threads"] = torch.get_num_threads()
-        found["vector instructions"] = torch.backends.cpu.get_cpu_capability()
     return found
 
 

@@ -1,12 +1,14 @@
 """Everything that training raises.
 
-MlcError
-├── ConfigError         ValueError    a configuration says what cannot be followed; names the key and what is close
-├── FactoryError        ImportError   a class named in a configuration cannot be had, or is not what is needed there
-├── RunError            RuntimeError  the run directory is not what the call expects
-│   └── RunBusyError                  another process trains in it
-├── HorizonError        ValueError    the schedule ends before the training that was asked for
-└── NonFiniteLossError  ArithmeticError  the loss is NaN or infinite; nothing after the last good step is kept
+::
+
+    MlcError
+    ├── ConfigError         ValueError    a configuration says what cannot be followed; names the key and what is close
+    ├── FactoryError        ImportError   a class named in a configuration cannot be had, or is not what is needed there
+    ├── RunError            RuntimeError  the run directory is not what the call expects
+    │   └── RunBusyError                  another process trains in it
+    ├── HorizonError        ValueError    the schedule ends before the training that was asked for
+    └── NonFiniteLossError  ArithmeticError  the loss is NaN or infinite; nothing after the last good step is kept
 """
 
 from __future__ import annotations

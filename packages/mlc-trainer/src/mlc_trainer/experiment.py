@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import attrs
+
+from mlc_core import CheckpointNotFoundError, CheckpointReader, MismatchError, open_checkpoint
+from mlc_core.restore import fit_model, restore
+from mlc_hooks.hints import known_names, nearest
 from mlc_trainer import assembly, environment, events
-from mlc_trainer.config_files import as_data
+from mlc_trainer.config_files import as_data, settings_that_matter
 from mlc_trainer.directory import RunDirectory
-from mlc_trainer.errors import HorizonError, ResumeWarning, RunError
+from mlc_trainer.engine import Position
+from mlc_trainer.errors import ConfigError, ResumeWarning, RunError
 from mlc_trainer.measure import measure
 from mlc_trainer.observers import Journal, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from mlc_core import CheckpointManager
     from torch import Tensor
 
+    from mlc_core import CheckpointManager, Restored
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.engine import Engine
     from mlc_trainer.observers import Observer
 
 __all__ = ["ExperimentManager"]
 
+log = logging.getLogger("mlc_trainer")
+
 LATEST_STATE = "latest state"
+OURS = ("engine", "environment", "experiment", "loss")  # what a run saves beside model, optimizer and scheduler
 
 
 class ExperimentManager:
@@ -48,6 +58,8 @@ class ExperimentManager:
         self.directory = RunDirectory(Path(run_dir))
         self._observers = (Journal(self.directory.journal), *observers)
         self._ready = False
+        self._at: str | None = None  # the checkpoint here that holds the engine's state
+        self._metrics: dict[str, float] = {}
 
     # ------------------------------------------------------------------ from a directory
 
@@ -86,16 +98,14 @@ class ExperimentManager:
             config = self.config
             device = assembly.pick_device(config.training.device)
             environment.prepare(device, threads=config.training.threads, deterministic=config.training.deterministic)
-            data = assembly.make_data(config.data)
-            self._training, self._validation = assembly.make_batches(
-                config.data, data, seed=config.training.seed, device=device
-            )
+            data, seed = assembly.make_data(config.data), config.training.seed
+            self._training = assembly.make_training_batches(config.data, data, seed=seed, device=device)
+            self._validation = assembly.make_validation_batches(config.data, data, seed=seed, device=device)
             self.engine = assembly.make_engine(config, device=device, steps_per_epoch=len(self._training))
+            assembly.make_metric(config.metrics)  # a wrong option is refused now, not after the first epoch
+            self._run_id = self.directory.read_id()
             self.checkpoints = assembly.make_checkpoints(
-                config.checkpoints,
-                self.directory.checkpoints,
-                model_name=config.model.name,
-                run=self.directory.run_id(),
+                config.checkpoints, self.directory.checkpoints, model_name=config.model.name, run=self._run_id
             )
             self._ready = True
         return self
@@ -110,16 +120,74 @@ class ExperimentManager:
         Raises:
             RunError: If there are checkpoints already and none is named to go on from.
             RunBusyError: If another process trains here.
+            CheckpointNotFoundError, CorruptCheckpointError, MismatchError: As `restore`.
             HorizonError: If the schedule ends before *num_epochs*.
             NonFiniteLossError: If the loss is NaN or infinite.
+            DiskFullError, StorageError: If nothing more can be written. What was saved stays.
         """
-        total = self.config.training.num_epochs if num_epochs is None else num_epochs
-        self._check_horizon(total)
+        return self._run(resume_from_checkpoint, total=num_epochs)
+
+    def resume_training(self, num_epochs: int | None = None) -> dict[str, float]:
+        """Go on from the latest checkpoint for *num_epochs* more epochs, or to the configured total.
+
+        In the middle of an epoch, that epoch is the first of them. The new total is kept in the run's configuration, so
+        that a run which is killed once more goes on to it.
+
+        Raises:
+            CheckpointNotFoundError: If there is none; names the directory.
+            RunBusyError, HorizonError, NonFiniteLossError, …: As `run`.
+        """
+        return self._run("latest", more=num_epochs)
+
+    def restore(self, checkpoint: Path | str) -> tuple[str, Sequence[str]]:
+        """Load *checkpoint* whole, and return its name and what is not as it was when it was saved.
+
+        Args:
+            checkpoint: A path, or a name here: `epoch_3`, `best`, `latest`, `final`.
+
+        Raises:
+            CheckpointNotFoundError: If there is none, or it was not saved by a run.
+            CorruptCheckpointError: If it was changed.
+            MismatchError: If it does not fit what the configuration builds. Nothing was changed.
+        """
+        self.setup()
+        engine, found = self.engine, self.checkpoints.load_checkpoint(checkpoint)
+        is_path = "/" in str(checkpoint)
+        reader = open_checkpoint(checkpoint) if is_path else CheckpointReader(self.checkpoints.storage, found.saved)
+        _check(found, engine.loss, where=reader.location)
+        restore(
+            reader, found.state, model=engine.model, optimizer=engine.optimizer, scheduler=engine.scheduler, strict=True
+        )
+        engine.loss.load_state_dict(found.state["loss"])
+        engine.load_state_dict(found.state["engine"])
+        is_here = found.saved.id in {one.id for one in self.checkpoints.list_checkpoints()}
+        self._at, self._metrics = found.saved.name if is_here else None, dict(found.saved.metrics)
+        before = {**settings_that_matter(found.state["experiment"]), **found.state["environment"]}
+        now = {**settings_that_matter(as_data(self.config)), **self._environment()}
+        return found.saved.name, environment.differences(before, now)
+
+    def evaluate(self, data_loader: Iterable[Sequence[Tensor]] | None = None) -> dict[str, float]:
+        """Return loss and metrics over *data_loader*, pairs of input and target, or over the validation data."""
+        self.setup()
+        batches = self._validation.epoch(0) if data_loader is None else data_loader
+        engine, metric = self.engine, assembly.make_metric(self.config.metrics)
+        seed = self.config.training.seed
+        return measure(engine.model, batches, loss=engine.loss, metric=metric, device=engine.device, seed=seed)
+
+    # ------------------------------------------------------------------ the loop
+
+    def _run(
+        self, checkpoint: Path | str | None, *, total: int | None = None, more: int | None = None
+    ) -> dict[str, float]:
+        self.setup()
         with self.directory.busy():
-            self.setup()
-            source, changed = self._begin(resume_from_checkpoint)
+            source, changed = self._begin(checkpoint)
+            if more is not None:
+                total = self.engine.position.epoch + more
+            total = self.config.training.num_epochs if total is None else total
+            self._lay_out(total)
             record = RunRecord(
-                id=self.directory.run_id(),
+                id=self._run_id,
                 directory=self.directory.path,
                 model_name=self.config.model.name,
                 num_epochs=total,
@@ -129,39 +197,6 @@ class ExperimentManager:
             )
             return self._watched(record)
 
-    def resume_training(self, num_epochs: int | None = None) -> dict[str, float]:
-        """Go on from the latest checkpoint for *num_epochs* more epochs, or to the configured total.
-
-        Raises:
-            CheckpointNotFoundError: If there is none; names the directory.
-        """
-        self.setup()
-        total = None
-        if num_epochs is not None:
-            self.restore("latest")
-            total = self.engine.position.epoch + num_epochs
-        return self.run(total, resume_from_checkpoint="latest")
-
-    def restore(self, checkpoint: Path | str) -> tuple[str, Sequence[str]]:
-        """Load *checkpoint* whole, and return its name and what is not as it was when it was saved."""
-        self.setup()
-        engine = self.engine
-        restored = self.checkpoints.load_checkpoint(checkpoint, engine.model, engine.optimizer, engine.scheduler)
-        engine.loss.load_state_dict(restored.state["loss"])
-        engine.load_state_dict(restored.state["engine"])
-        return restored.saved.name, environment.differences(
-            restored.state["environment"], environment.fingerprint(engine.device)
-        )
-
-    def evaluate(self, data_loader: Iterable[Sequence[Tensor]] | None = None) -> dict[str, float]:
-        """Return loss and metrics over *data_loader*, pairs of input and target, or over the validation data."""
-        self.setup()
-        batches = self._validation.epoch(0) if data_loader is None else data_loader
-        engine, metric = self.engine, assembly.make_metric(self.config.metrics)
-        return measure(engine.model, batches, loss=engine.loss, metric=metric, device=engine.device)
-
-    # ------------------------------------------------------------------ the loop
-
     def _begin(self, checkpoint: Path | str | None) -> tuple[str | None, Sequence[str]]:
         if checkpoint is None:
             if self.checkpoints.list_checkpoints():
@@ -170,7 +205,12 @@ class ExperimentManager:
                     "the latest, another run directory begins anew"
                 )
                 raise RunError(msg)
-            self.directory.write_config(self.config)
+            if self.engine.position != Position():
+                msg = (
+                    f"this experiment is at step {self.engine.position.step} already; make a new ExperimentManager to "
+                    "begin anew, or say resume_from_checkpoint"
+                )
+                raise RunError(msg)
             return None, ()
         source, changed = self.restore(checkpoint)
         if changed:
@@ -179,32 +219,47 @@ class ExperimentManager:
             warnings.warn(msg, ResumeWarning, stacklevel=4)
         return source, changed
 
+    def _lay_out(self, total: int) -> None:
+        """Make sure that *total* epochs can be trained, and write down what is going to be."""
+        scheduler, training = self.engine.scheduler, self.config.training
+        assembly.check_horizon(self.config.scheduler, scheduler, epochs=total, steps_per_epoch=len(self._training))
+        training = attrs.evolve(training, num_epochs=max(total, training.num_epochs))
+        self.config = attrs.evolve(self.config, training=training)
+        self.directory.write(self.config, self._run_id)
+
     def _watched(self, record: RunRecord) -> dict[str, float]:
         """Train, and tell everyone of the beginning and the end, whatever the end is."""
-        for observer in self._observers:
-            observer.run_started(record, self.engine.position)
         events.run_started(record)
+        watching: list[Observer] = []
         error: BaseException | None = None
         try:
+            for observer in self._observers:
+                observer.run_started(record, self.engine.position)
+                watching.append(observer)
             return self._train(record.num_epochs)
         except BaseException as caught:
             error = caught
             raise
         finally:
-            for observer in self._observers:
-                observer.run_ended(self.engine.position, error)
+            self._tell_end(watching, error)
             events.run_ended(record, error)
+            del error  # its traceback holds this frame, and with it the loaders and their processes
+
+    def _tell_end(self, watching: Sequence[Observer], error: BaseException | None) -> None:
+        for observer in watching:
+            try:
+                observer.run_ended(self.engine.position, error)
+            except Exception as failure:  # it is over, and the others want to know
+                kind = type(observer).__qualname__
+                log.warning("observer %s failed when told that the run ended: %s", kind, failure, exc_info=failure)
 
     def _train(self, total: int) -> dict[str, float]:
-        engine, metrics = self.engine, {}
-        while engine.position.epoch < total:
+        while self.engine.position.epoch < total:
             self._train_epoch()
-            metrics = self._end_epoch()
-        latest = self.checkpoints.get_latest_checkpoint_path()
-        if latest is not None:
-            self.checkpoints.set_pointer("final", latest)
-            metrics = metrics or dict(self.checkpoints.list_checkpoints()[-1].metrics)
-        return metrics
+            self._end_epoch()
+        if self._at is not None and not self.engine.position.batch:
+            self.checkpoints.set_pointer("final", self._at)
+        return self._metrics
 
     def _train_epoch(self) -> None:
         engine, batches, log_every = self.engine, self._training, self.config.training.log_every
@@ -223,7 +278,7 @@ class ExperimentManager:
         for observer in self._observers:
             observer.step_logged(self.engine.position, {**numbers, "lr": self.engine.learning_rate})
 
-    def _end_epoch(self) -> dict[str, float]:
+    def _end_epoch(self) -> None:
         rate = self.engine.learning_rate
         training = self.engine.end_epoch()
         metrics = {**self.evaluate(), **training, "lr": rate}
@@ -232,15 +287,20 @@ class ExperimentManager:
         position = self.engine.position
         reason = self.checkpoints.due(epoch=position.epoch, step=position.step, metrics=metrics)
         self._save(reason or LATEST_STATE, epoch=position.epoch, epoch_ended=True, metrics=metrics)
-        return metrics
+        monitored = self.config.checkpoints.monitor_metric
+        if monitored not in metrics:  # nothing would ever be best; the epoch is saved, and the run can be resumed
+            hint = f"{nearest(monitored, metrics)} {known_names('Measured', metrics)}"
+            msg = f"checkpoints.monitor_metric = {monitored!r} was not measured.{hint}"
+            raise ConfigError(msg)
 
     def _save_if_due(self) -> None:
         position = self.engine.position
         reason = self.checkpoints.due(epoch=position.epoch + 1, step=position.step, epoch_ended=False)
         if reason is not None:
+            self.engine.check_finite()
             self._save(reason, epoch=position.epoch + 1, epoch_ended=False, metrics={})
 
-    def _save(self, reason: str, *, epoch: int, epoch_ended: bool, metrics: Mapping[str, float]) -> None:
+    def _save(self, reason: str, *, epoch: int, epoch_ended: bool, metrics: dict[str, float]) -> None:
         engine = self.engine
         location = self.checkpoints.save_checkpoint(
             engine.model,
@@ -255,17 +315,29 @@ class ExperimentManager:
                 "engine": engine,
                 "loss": engine.loss,
                 "experiment": as_data(self.config),
-                "environment": environment.fingerprint(engine.device),
+                "environment": self._environment(),
             },
         )
+        self._at, self._metrics = Path(str(location)).name, metrics
         for observer in self._observers:
             observer.checkpoint_saved(engine.position, str(location))
 
-    def _check_horizon(self, total: int) -> None:
-        planned = self.config.training.num_epochs
-        if total > planned and self.config.scheduler is not None:
-            msg = (
-                f"{total} epochs are more than the {planned} that {self.config.scheduler.name} was laid out for: its "
-                "learning rate would be undefined or climb again. Begin a run with training.num_epochs set to the total"
-            )
-            raise HorizonError(msg)
+    def _environment(self) -> Mapping[str, Any]:
+        return {**environment.fingerprint(self.engine.device), "training samples": self._training.samples}
+
+
+def _check(found: Restored, loss: Any, *, where: object) -> None:
+    """Make sure that what was *found* is a run's state and fits *loss*; `mlc_core` looks at the rest.
+
+    Raises:
+        CheckpointNotFoundError: If it was not saved by a run.
+        MismatchError: If it does not fit.
+    """
+    missing = [name for name in OURS if name not in found.state]
+    if missing:
+        msg = f"{where} holds no {', '.join(missing)}: it was not saved by a run, which alone can be resumed"
+        raise CheckpointNotFoundError(msg)
+    fit = fit_model(loss, found.state["loss"])
+    if not fit.is_exact:
+        msg = f"{where} does not fit the loss: {fit}"
+        raise MismatchError(msg)

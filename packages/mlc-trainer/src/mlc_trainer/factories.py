@@ -6,8 +6,8 @@ import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mlc_hooks import MlcError
 from mlc_hooks.hints import nearest
-
 from mlc_trainer.errors import FactoryError
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def find_class(
         FactoryError: If it cannot be imported or is something else; says what is close.
     """
     module_name, mark, name = spelling.rpartition(":")
-    if not mark:
-        if within is None:
-            msg = f"{spelling!r} must be spelled package.module:Class"
-            raise FactoryError(msg)
+    if not mark and within is not None:
         module_name = within
+    if not all(part.isidentifier() for part in (*module_name.split("."), name)):
+        msg = f"{spelling!r} must be spelled package.module:Class{f', or be a name in {within}' if within else ''}"
+        raise FactoryError(msg)
     try:
         module = import_module(module_name)
     except ImportError as error:
@@ -71,4 +71,10 @@ def build(kind: type, *arguments: object, options: Mapping[str, Any]) -> Any:
         takes = ", ".join(str(one) for one in list(signature.parameters.values())[len(arguments) :])
         msg = f"{kind.__qualname__}: {error}; it takes: {takes}"
         raise FactoryError(msg) from None
-    return kind(*arguments, **options)
+    try:
+        return kind(*arguments, **options)
+    except MlcError:
+        raise
+    except (TypeError, ValueError) as error:
+        msg = f"{kind.__qualname__} does not take {dict(options)}: {error}"
+        raise FactoryError(msg) from error

@@ -11,6 +11,15 @@ if TYPE_CHECKING:
 
     import click
 
+__all__ = [
+    "demo_command",
+    "evaluate_command",
+    "infer_command",
+    "mlc_commands",
+    "resume_command",
+    "train_command",
+]
+
 
 @hookimpl
 def mlc_commands() -> Mapping[str, Callable[[], click.Command]]:

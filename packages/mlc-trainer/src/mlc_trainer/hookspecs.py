@@ -9,6 +9,8 @@ from mlc_hooks import hookspec
 if TYPE_CHECKING:
     from mlc_trainer.observers import RunRecord
 
+__all__ = ["mlc_run_ended", "mlc_run_started"]
+
 
 @hookspec
 def mlc_run_started(run: RunRecord) -> None:

@@ -32,15 +32,26 @@ def load_inputs(path: Path | None, config: ExperimentConfig) -> Tensor:
         seeded = SeededDataset(validation, config.training.seed)
         return torch.stack([seeded[0, index][0] for index in range(len(validation))])
     try:
-        array = np.load(path, allow_pickle=False)
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-    except (OSError, ValueError, TypeError) as error:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
         msg = f"{path} is not a .npy file with an array of numbers: {error}"
         raise ConfigError(msg) from error
+    if array.dtype.kind not in "biuf":
+        msg = f"{path} holds {array.dtype}, which is no number that a model takes"
+        raise ConfigError(msg)
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
 def activate(prediction: Tensor, name: str) -> Tensor:
-    """Return *prediction* `(N, C, …)` after `sigmoid`, `softmax` or `argmax` over channels, or as it is."""
+    """Return *prediction* `(N, C, …)` after `sigmoid`, `softmax` or `argmax` over channels, or as it is.
+
+    Raises:
+        ConfigError: If there are no channels to choose among.
+    """
+    if name in {"softmax", "argmax"} and prediction.ndim < 2:
+        msg = f"{name} is over channels, and the prediction {tuple(prediction.shape)} has none"
+        raise ConfigError(msg)
     if name == "sigmoid":
         return prediction.sigmoid()
     if name == "softmax":

@@ -6,15 +6,32 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mlc_trainer.errors import ConfigError
+from mlc_trainer.randomness import MEASURE, mix, seed_generators
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mlc_losses import Loss
     from torch import Tensor
 
+    from mlc_losses import Loss
     from mlc_trainer.metrics import Metric
 
-__all__ = ["loss_values", "measure"]
+__all__ = ["loss_values", "measure", "split"]
+
+
+def split(batch: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return input and target of *batch*, on *device*.
+
+    Raises:
+        ConfigError: If it is no pair.
+    """
+    if not isinstance(batch, (list, tuple)) or len(batch) != 2:
+        what = f"{len(batch)} parts" if isinstance(batch, (list, tuple)) else f"a {type(batch).__name__}"
+        msg = f"a batch is {what}; a dataset must give pairs of input and target"
+        raise ConfigError(msg)
+    inputs, targets = batch
+    return inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
 
 
 def loss_values(loss: Loss, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -33,10 +50,15 @@ def measure(
     loss: Loss,
     metric: Metric | None,
     device: torch.device,
+    seed: int,
 ) -> dict[str, float]:
     """Return the mean of the loss and its components over all samples, and the *metric*, each named `val_…`.
 
-    The model is left in the mode it was in, and nothing that training depends on changes.
+    The model is left in the mode it was in, and nothing that training depends on changes. What a model draws at random
+    even now depends on *seed* and the number of the batch only.
+
+    Raises:
+        ConfigError: If there is no batch, or one is no pair.
     """
     sums: dict[str, Tensor] = {}
     samples = 0
@@ -44,8 +66,9 @@ def measure(
     model.eval()
     try:
         with torch.no_grad():
-            for batch in batches:
-                inputs, targets = (part.to(device, non_blocking=True) for part in batch)
+            for number, batch in enumerate(batches):
+                inputs, targets = split(batch, device)
+                seed_generators(mix(MEASURE, seed, number), device)
                 prediction = model(inputs)
                 for name, value in loss_values(loss, prediction, targets).items():
                     sums[name] = sums.get(name, torch.zeros((), device=device)) + value.double() * len(inputs)
@@ -54,6 +77,9 @@ def measure(
                     metric.update(prediction, targets)
     finally:
         model.train(was_training)
-    numbers = dict(metric.compute()) if metric is not None else {}
+    if not samples:
+        msg = "there is no batch to measure on"
+        raise ConfigError(msg)
+    numbers = {name: float(number) for name, number in metric.compute().items()} if metric is not None else {}
     numbers.update({name: float(total) / samples for name, total in sums.items()})
     return {f"val_{name}": number for name, number in numbers.items()}

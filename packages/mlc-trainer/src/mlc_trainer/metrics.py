@@ -29,15 +29,21 @@ class Metric(Protocol):
 class DiceScore:
     """The Dice coefficient of each channel over all voxels seen, and their mean (Dice 1945; Sørensen 1948).
 
-    2·|A∩B| / (|A|+|B|), where A is where the logit is above 0 and B is where the target is 1. A channel that is empty
-    in both has the score 1. Counts are integers, so the numbers do not depend on the order of batches.
+    ``2·|A∩B| / (|A|+|B|)``, where A is where the logit is above 0 and B is where the target is 1. A channel that is
+    empty in both has the score 1. Counts are integers, so the numbers do not depend on the order of batches.
 
     Args:
         classes: A name for each channel; the numbers are called `dice_<name>`, their mean `dice`.
+
+    Raises:
+        ConfigError: If there is none, or one twice.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = tuple(classes)
+        if not self._classes or len(set(self._classes)) < len(self._classes):
+            msg = f"classes = {list(classes)} must be one or more names, each once"
+            raise ConfigError(msg)
         self._both = torch.zeros(len(self._classes), dtype=torch.int64)
         self._either = torch.zeros(len(self._classes), dtype=torch.int64)
 
@@ -47,7 +53,7 @@ class DiceScore:
         Raises:
             ConfigError: If the channels are not the classes, or the shapes differ.
         """
-        if prediction.shape != target.shape or prediction.shape[1] != len(self._classes):
+        if prediction.shape != target.shape or prediction.shape[1:2] != (len(self._classes),):
             msg = (
                 f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must agree, with a channel for "
                 f"each of {len(self._classes)} classes ({', '.join(self._classes)})"

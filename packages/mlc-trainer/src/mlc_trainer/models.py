@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from mlc_core import CheckpointNotFoundError, open_checkpoint
 
+from mlc_core import CheckpointNotFoundError, open_checkpoint
+from mlc_core.restore import restore_model
 from mlc_trainer import assembly
 from mlc_trainer.config_files import from_data
 from mlc_trainer.directory import RunDirectory
+from mlc_trainer.errors import ConfigError
 from mlc_trainer.measure import measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mlc_core import Saved
     from torch import Tensor
 
+    from mlc_core import Saved
     from mlc_trainer.config import ExperimentConfig
 
 __all__ = ["ModelManager"]
@@ -48,6 +50,7 @@ class ModelManager:
             CheckpointNotFoundError: If there is none, or it was not saved by a run.
             CorruptCheckpointError: If it was changed.
             FactoryError: If the model's class cannot be had here.
+            MismatchError: If the class is another by now, and the weights do not fit.
         """
         reader = open_checkpoint(checkpoint_path)
         if "experiment" not in reader.saved.items:
@@ -56,7 +59,7 @@ class ModelManager:
         state = reader.load(only=("experiment", "model"))
         config = from_data(state["experiment"], where=str(reader.location))
         model = assembly.make_model(config.model, seed=config.training.seed, device=assembly.pick_device(device))
-        model.load_state_dict(state["model"])
+        restore_model(model, state["model"], strict=True, where=reader.location)
         model.eval()
         return cls(model, config, reader.saved, reader.location)
 
@@ -85,17 +88,25 @@ class ModelManager:
         return next((one.device for one in self.model.parameters()), torch.device("cpu"))
 
     def predict(self, inputs: Tensor) -> Tensor:
-        """Return what the model returns for *inputs* `(B, …)`, on the CPU, batch by batch."""
+        """Return what the model returns for *inputs* `(B, …)`, on the CPU, batch by batch.
+
+        Raises:
+            ConfigError: If the model does not take inputs of that shape.
+        """
         size = self.config.data.batch_size
-        with torch.no_grad():
-            return torch.cat([self.model(part.to(self.device)).cpu() for part in torch.split(inputs, size)])
+        try:
+            with torch.no_grad():
+                return torch.cat([self.model(part.to(self.device)).cpu() for part in torch.split(inputs, size)])
+        except RuntimeError as error:
+            msg = f"the model does not take inputs of shape {tuple(inputs.shape)}: {error}"
+            raise ConfigError(msg) from error
 
     def evaluate(self, data_loader: Iterable[Sequence[Tensor]] | None = None) -> dict[str, float]:
         """Return loss and metrics over *data_loader*, pairs of input and target, or over the run's validation data."""
         config, device = self.config, self.device
         if data_loader is None:
             data = assembly.make_data(config.data)
-            _, validation = assembly.make_batches(config.data, data, seed=config.training.seed, device=device)
-            data_loader = validation.epoch(0)
+            batches = assembly.make_validation_batches(config.data, data, seed=config.training.seed, device=device)
+            data_loader = batches.epoch(0)
         loss, metric = assembly.make_loss(config.loss, device), assembly.make_metric(config.metrics)
-        return measure(self.model, data_loader, loss=loss, metric=metric, device=device)
+        return measure(self.model, data_loader, loss=loss, metric=metric, device=device, seed=config.training.seed)

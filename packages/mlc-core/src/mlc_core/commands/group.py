@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from mlc_hooks.console import json_option, print_json, print_table
 
 from mlc_core.commands.discover import is_checkpoint, model_storages
 from mlc_core.commands.shown import as_row, as_text, facts
 from mlc_core.errors import CorruptCheckpointError, StorageError
 from mlc_core.index import Index
 from mlc_core.reader import CheckpointReader, open_checkpoint
+from mlc_hooks.console import json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

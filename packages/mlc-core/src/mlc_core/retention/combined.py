@@ -52,5 +52,5 @@ def _join(answers: Sequence[Mapping[str, str]], saved: Sequence[Saved], *, every
     for one in saved:
         reasons = [answer[one.id] for answer in answers if one.id in answer]
         if reasons and (not every or len(reasons) == len(answers)):
-            kept[one.id] = "; ".join(dict.fromkeys(reasons))
+            kept[one.id] = "; ".join(dict.fromkeys("; ".join(reasons).split("; ")))  # each once, also from inner ones
     return kept

@@ -64,14 +64,17 @@ def check_room(directory: Path, needed: int) -> None:
 def view(path: Path) -> memoryview:
     """Return the content of *path*: read if it is short, else mapped privately, to be read when it is looked at."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not make us wait
-    with os.fdopen(descriptor, "rb") as opened:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             msg = f"{path} is no plain file"
             raise StorageError(msg)
-        if status.st_size < WORTH_MAPPING:
+        if status.st_size >= WORTH_MAPPING:
+            return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
+        with os.fdopen(descriptor, "rb", closefd=False) as opened:
             return memoryview(bytearray(opened.read()))
-        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
+    finally:
+        os.close(descriptor)
 
 
 def write_durably(path: Path, size: int, pieces: Iterable[Buffer]) -> None:

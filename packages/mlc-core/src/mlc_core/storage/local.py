@@ -171,8 +171,12 @@ class LocalStaging:
         self._root = root
         self._path = root / f"{STAGING}{uuid.uuid4().hex}"
         self._path.mkdir()
-        self._lock = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            self._lock = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._path.rmdir()
+            raise
         self._open = True
 
     def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> None:

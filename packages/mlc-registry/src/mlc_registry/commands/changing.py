@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from mlc_hooks.console import json_option, print_json
 
+from mlc_hooks.console import json_option, print_json
 from mlc_registry.commands.group import (
     actor_option,
     open_registry,
@@ -59,7 +59,11 @@ def register(
     *,
     as_json: bool,
 ) -> None:
-    """Publish the file or directory PATH as VERSION of the model NAME, for ever. Makes the registry if need be."""
+    """Publish a file or directory as a version.
+
+    PATH is kept as VERSION of the model NAME for ever; a link as PATH is followed. The registry is made if there is
+    none. Publishing the same files again changes nothing and succeeds.
+    """
     metadata = read_metadata(pairs) or None
     with open_registry(root, create=True) as opened:
         published = opened.register_model(
@@ -90,7 +94,10 @@ def promote(
     *,
     as_json: bool,
 ) -> None:
-    """Point STAGE to a version, as in: mlc registry promote brain-tissue@1.2.0 production."""
+    """Point a stage to a version.
+
+    As in: mlc registry promote brain-tissue@1.2.0 production --reason "better on the external set"
+    """
     name, reference = parse_reference(spec)
     with open_registry(root) as opened:
         moved = opened.promote(name, str(reference), stage, reason=reason, actor=actor, expected=expected)
@@ -105,7 +112,10 @@ def promote(
 @root_option
 @json_option
 def rollback(name: str, stage: str, reason: str, actor: str | None, root: str, *, as_json: bool) -> None:
-    """Point STAGE back to the version before."""
+    """Point a stage back to the version before.
+
+    Once more goes back one more.
+    """
     with open_registry(root) as opened:
         moved = opened.rollback(name, stage, reason=reason, actor=actor)
     _print_stage(moved, as_json=as_json)
@@ -118,7 +128,11 @@ def rollback(name: str, stage: str, reason: str, actor: str | None, root: str, *
 @root_option
 @json_option
 def yank(spec: str, reason: str, actor: str | None, root: str, *, as_json: bool) -> None:
-    """Let ranges, latest and newest pass a version over. Its files stay for whoever has pinned it."""
+    """Let nobody find a version any more.
+
+    Ranges, latest and newest pass it over. Whoever asks for it exactly, or for a stage that points to it, still gets
+    it.
+    """
     name, version = read_version(spec)
     with open_registry(root) as opened:
         published = opened.yank(name, version, reason, actor=actor)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
-from mlc_hooks.console import json_option, print_json, print_table
 
+from mlc_hooks.console import json_option, print_json, print_table
 from mlc_registry.commands.group import open_registry, pre_option, root_option, spec_argument
 from mlc_registry.commands.shown import (
     change_facts,
@@ -95,7 +96,11 @@ def show(spec: str, root: str, *, include_prereleases: bool, as_json: bool) -> N
     click.echo(version_text(facts, found.path))
     print_table("Files", ("file", "bytes", "digest"), [(one.path, f"{one.size:,}", one.digest) for one in files])
     if facts["metadata"]:
-        print_table("Metadata", ("name", "value"), list(facts["metadata"].items()))
+        rows = [
+            (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            for key, value in facts["metadata"].items()
+        ]
+        print_table("Metadata", ("name", "value"), rows)
 
 
 @click.command()
@@ -125,7 +130,7 @@ def resolve(spec: str, root: str, *, only_path: bool, include_prereleases: bool,
 @root_option
 @json_option
 def history(name: str, stage: str | None, root: str, *, as_json: bool) -> None:
-    """List what happened to a model: who published, promoted, yanked, when and why."""
+    """Tell what happened to a model, when and why."""
     with open_registry(root) as opened:
         found = opened.history(name, stage=stage)
     if as_json:
@@ -141,7 +146,10 @@ def history(name: str, stage: str | None, root: str, *, as_json: bool) -> None:
 @root_option
 @json_option
 def verify(spec: str, root: str, *, include_prereleases: bool, as_json: bool) -> None:
-    """Hash the files of a version and hold them against what was published; the exit status is 1 if they differ."""
+    """Hash the files of a version and compare.
+
+    The exit status is 1 if any is missing, changed, or was never published.
+    """
     name, reference = parse_reference(spec)
     with open_registry(root) as opened:
         found = opened.verify(name, str(reference), include_prereleases=include_prereleases)

@@ -34,9 +34,9 @@ def open_url(url: str, *, create: bool) -> SqlStore:
     """
     try:
         parts = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         parts = URL.create("sqlite")
-    if not parts.database or parts.database == ":memory:" or parts.query:
+    if not parts.database or parts.database == ":memory:" or parts.host or parts.query:
         msg = f"{url!r} names no file; write sqlite:///registry.db, or sqlite:////data/registry.db for an absolute path"
         raise StoreError(msg)
     return open_file(Path(parts.database), create=create)
@@ -115,4 +115,5 @@ def _make_directory(path: Path) -> None:
 
 
 def _explain_absence(path: Path) -> str:
-    return f"there is no registry in {path.parent}: {path.name} is missing. Registering a model makes one"
+    way = "registering a model makes one, and commands take --registry DIR"
+    return f"there is no registry in {path.parent}: {path.name} is missing; {way}"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from mlc_hooks.console import print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["allow_local_modules", "print_metrics", "warn_plainly"]
+__all__ = ["allow_local_modules", "plain_warnings", "print_metrics"]
 
 
 def allow_local_modules() -> None:
@@ -22,8 +25,15 @@ def allow_local_modules() -> None:
         sys.path.insert(0, here)
 
 
-def warn_plainly(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Show a warning as one line on standard error: where in our code it arose helps nobody."""
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show warnings as one line on standard error: where in our code they arose helps nobody."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show
+        yield
+
+
+def _show(message: Warning | str, *_: Any, **__: Any) -> None:
     click.echo(f"Warning: {message}", err=True)
 
 

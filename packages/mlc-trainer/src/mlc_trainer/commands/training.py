@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from mlc_hooks.console import json_option
 
-from mlc_trainer.commands.shared import allow_local_modules, print_metrics, warn_plainly
+from mlc_hooks.console import json_option
+from mlc_trainer.commands.shared import allow_local_modules, plain_warnings, print_metrics
 
 if TYPE_CHECKING:
     from mlc_trainer.experiment import ExperimentManager
@@ -24,26 +23,23 @@ __all__ = ["resume", "train"]
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting: training.num_epochs=5.")
 @json_option
 def train(config: Path, run_dir: Path | None, settings: tuple[str, ...], *, as_json: bool) -> None:
-    r"""Train a model from CONFIG, a TOML or JSON file.
+    """Train a model from CONFIG, a TOML or JSON file.
 
     The run directory gets the resolved configuration, a journal (metrics.jsonl) and checkpoints: the latest state
     after every epoch, the best, and whatever the save strategy asks for. If the process dies, `mlc resume RUN_DIR`
     goes on from the last checkpoint and reaches the same weights, bit for bit.
 
-    \b
-    A configuration names classes by import path:
-      [model]
-      factory = "my_package.models:UNet"
-      options = { channels = 16 }
-    Every table and key is explained in the documentation of mlc_trainer.config.
+    A configuration names classes by their import path, as factory = "my_package.models:UNet", also from the current
+    directory. `mlc demo` leaves one to begin with; every table and key is explained in the documentation.
     """
     from mlc_trainer.config_files import read_config
     from mlc_trainer.experiment import ExperimentManager
 
     allow_local_modules()
     directory = run_dir or Path("runs") / config.stem
-    experiment = ExperimentManager(read_config(config, settings), directory, observers=_screen(as_json=as_json))
-    _report(experiment, experiment.run(), as_json=as_json)
+    with plain_warnings():
+        experiment = ExperimentManager(read_config(config, settings), directory, observers=_screen(as_json=as_json))
+        _report(experiment, experiment.run(), as_json=as_json)
 
 
 @click.command()
@@ -60,9 +56,9 @@ def resume(run_dir: Path, epochs: int | None, *, as_json: bool) -> None:
     from mlc_trainer.experiment import ExperimentManager
 
     allow_local_modules()
-    warnings.showwarning = warn_plainly
-    experiment = ExperimentManager.from_run(run_dir, observers=_screen(as_json=as_json))
-    _report(experiment, experiment.resume_training(epochs), as_json=as_json)
+    with plain_warnings():
+        experiment = ExperimentManager.from_run(run_dir, observers=_screen(as_json=as_json))
+        _report(experiment, experiment.resume_training(epochs), as_json=as_json)
 
 
 def _screen(*, as_json: bool) -> tuple[Observer, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from mlc_hooks.console import json_option, print_json
 
-from mlc_trainer.commands.shared import allow_local_modules, print_metrics, warn_plainly
+from mlc_hooks.console import json_option, print_json
+from mlc_trainer.commands.shared import allow_local_modules, plain_warnings, print_metrics
 
 if TYPE_CHECKING:
     from mlc_trainer.models import ModelManager
@@ -32,9 +31,10 @@ def evaluate(run_dir: Path | None, checkpoint: Path | None, device: str, *, as_j
     Without --checkpoint it is the best one of RUN_DIR; which one it was is said. A checkpoint is complete by itself:
     a copy of it, or a registered version of it, can be measured without its run directory.
     """
-    manager = _load(run_dir, checkpoint, device, quiet=as_json)
-    facts = {"checkpoint": str(manager.location), "epoch": manager.saved.epoch, "step": manager.saved.step}
-    print_metrics("On validation data", manager.evaluate(), facts, as_json=as_json)
+    with plain_warnings():
+        manager = _load(run_dir, checkpoint, device, quiet=as_json)
+        facts = {"checkpoint": str(manager.location), "epoch": manager.saved.epoch, "step": manager.saved.step}
+        print_metrics("On validation data", manager.evaluate(), facts, as_json=as_json)
 
 
 @click.command()
@@ -67,9 +67,9 @@ def infer(
     """
     from mlc_trainer.inference import activate, load_inputs, write_output
 
-    manager = _load(run_dir, checkpoint, device, quiet=as_json)
-    inputs = load_inputs(source, manager.config)
-    prediction = activate(manager.predict(inputs), activation)
+    with plain_warnings():
+        manager = _load(run_dir, checkpoint, device, quiet=as_json)
+        prediction = activate(manager.predict(load_inputs(source, manager.config)), activation)
     write_output(output, prediction)
     facts = {"checkpoint": str(manager.location), "output": str(output), "shape": list(prediction.shape)}
     if as_json:
@@ -80,19 +80,21 @@ def infer(
 
 def _load(run_dir: Path | None, checkpoint: Path | None, device: str, *, quiet: bool) -> ModelManager:
     from mlc_trainer.models import ModelManager
+    from mlc_trainer.observers import worth_a_glance
 
     if (run_dir is None) == (checkpoint is None):
         msg = "name either RUN_DIR, for its best checkpoint, or --checkpoint PATH"
         raise click.UsageError(msg)
     allow_local_modules()
-    warnings.showwarning = warn_plainly
     if checkpoint is not None:
-        manager = ModelManager.from_checkpoint(checkpoint, device)
+        which, manager = "the checkpoint", ModelManager.from_checkpoint(checkpoint, device)
     else:
         assert run_dir is not None
         manager = ModelManager.from_experiment_dir(run_dir, device)
+        is_best = manager.config.checkpoints.monitor_metric in manager.saved.metrics
+        which = "the best checkpoint" if is_best else "the latest checkpoint, since none was measured,"
     if not quiet:
-        measured = ", ".join(f"{name} {value:.4f}" for name, value in list(manager.saved.metrics.items())[-4:])
-        which = "the checkpoint" if checkpoint is not None else "the best checkpoint"
-        click.echo(f"loaded {which} {manager.location} (epoch {manager.saved.epoch}; {measured})")
+        numbers = [f"{name} {value:.4f}" for name, value in worth_a_glance(manager.saved.metrics).items()]
+        place = ", ".join([f"epoch {manager.saved.epoch}", f"step {manager.saved.step}", *numbers])
+        click.echo(f"loaded {which} {manager.location} ({place})")
     return manager

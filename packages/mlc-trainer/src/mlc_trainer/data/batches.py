@@ -69,7 +69,7 @@ class Batches:
         pin_memory: Whether batches are put where a CUDA device fetches them faster.
 
     Raises:
-        ConfigError: If there is not one whole batch.
+        ConfigError: If *dataset* is not map-style, or makes no batch.
     """
 
     def __init__(
@@ -83,17 +83,21 @@ class Batches:
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            msg = f"{type(dataset).__name__} has no length or no items by number; a dataset must have both"
+            raise ConfigError(msg)
+        self.samples = len(dataset)
         self._plan = BatchPlan(
-            length=len(dataset), batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last
+            length=self.samples, batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last
         )
         if not len(self._plan):
-            msg = f"{len(dataset)} samples make no batch of {batch_size}; lower data.batch_size or add data"
+            msg = f"{self.samples} samples make no batch of {batch_size}; lower data.batch_size or add data"
             raise ConfigError(msg)
         own = torch.Generator()  # else every iterator would draw from the stream that dropout draws from
         own.manual_seed(seed & (2**63 - 1))
         self._loader: DataLoader[Any] = DataLoader(
             SeededDataset(dataset, seed),  # type: ignore[arg-type]  # map-style by protocol, not by inheritance
-            batch_sampler=self._plan,  # type: ignore[arg-type]  # tokens instead of indices
+            batch_sampler=self._plan,
             num_workers=workers,
             persistent_workers=workers > 0,
             generator=own,

@@ -47,8 +47,10 @@ class BatchPlan:
         return whole + (1 if rest and not self.drop_last else 0)
 
     def __iter__(self) -> Iterator[list[Token]]:
-        """Yield the tokens of each batch."""
+        """Yield the tokens of each batch, of the epoch and the position that hold at this moment."""
         order = epoch_order(self.seed, self.epoch, self.length) if self.shuffle else list(range(self.length))
-        for batch in range(self.first, len(self)):
-            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [(self.epoch, index) for index in chosen]
+        return self._cut(order, self.epoch, range(self.first, len(self)))
+
+    def _cut(self, order: list[int], epoch: int, batches: range) -> Iterator[list[Token]]:
+        for batch in batches:
+            yield [(epoch, index) for index in order[batch * self.batch_size : (batch + 1) * self.batch_size]]

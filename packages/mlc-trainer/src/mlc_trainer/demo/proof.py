@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlc_core import open_checkpoint
-
 from mlc_trainer.errors import RunError
 from mlc_trainer.observers import read_journal
 
@@ -27,12 +26,15 @@ def compare_runs(one: Path, other: Path, model_name: str) -> Sequence[str]:
     for reader in final:
         reader.verify()
     files = [{file.name: (file.xxh3_128, file.size) for file in reader.saved.files} for reader in final]
-    for name in sorted(files[0]):
-        if files[0][name] != files[1].get(name):
+    for name in sorted({*files[0], *files[1]}):
+        if files[0].get(name) != files[1].get(name):
             msg = f"{name} of the final checkpoints differs: {final[0].location} and {final[1].location}"
             raise RunError(msg)
         told.append(f"{name:24} {files[0][name][0]}  {files[0][name][1]:>9,} bytes")
     epochs = [_epochs(run) for run in (one, other)]
+    if len(epochs[0]) != len(epochs[1]):
+        msg = f"{one} measured {len(epochs[0])} epochs and {other} {len(epochs[1])}"
+        raise RunError(msg)
     for left, right in zip(*epochs, strict=True):
         if left != right:
             msg = f"the metrics of epoch {left['epoch']} differ: {left} and {right}"

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mlc_core.storage.files import failures
+from mlc_trainer.errors import RunError
+from mlc_trainer.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,9 +21,25 @@ __all__ = ["Journal", "read_journal"]
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of the journal at *path*; a last line that a crash tore is left out, no file is no lines."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """Return the lines of the journal at *path*; a last line that a crash tore is left out, no file is no lines.
+
+    Raises:
+        RunError: If another line cannot be read; names it.
+    """
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            content = json.loads(line)
+        except ValueError:
+            content = None
+        if not isinstance(content, dict) or not {"event", "epoch", "step"} <= content.keys():
+            msg = f"{path}: line {number} is no line of a journal; remove it, or the file: training needs neither"
+            raise RunError(msg)
+        found.append(content)
+    return found
 
 
 class Journal:
@@ -34,9 +55,7 @@ class Journal:
             kept.append(
                 {"event": "resumed", **_place(position), "from": run.resumed_from, "differences": list(run.differences)}
             )
-        new = self._path.with_suffix(".new")
-        new.write_text("".join(map(_line, kept)), encoding="utf-8")
-        new.replace(self._path)
+        replace_file(self._path, "".join(map(_line, kept)))
         self._file = self._path.open("a", encoding="utf-8")
 
     def step_ended(self, position: Position) -> None:
@@ -47,8 +66,10 @@ class Journal:
         self._write({"event": "step", **_place(position), **values})
 
     def epoch_ended(self, position: Position, metrics: Mapping[str, float]) -> None:
-        """Write the metrics of an epoch."""
+        """Write the metrics of an epoch, durably: the checkpoint that says it is complete comes next."""
         self._write({"event": "epoch", **_place(position), **metrics})
+        with failures(self._path):
+            os.fsync(self._file.fileno())
 
     def checkpoint_saved(self, position: Position, location: str) -> None:
         """Write where a checkpoint lies."""
@@ -57,12 +78,13 @@ class Journal:
     def run_ended(self, position: Position, error: BaseException | None) -> None:
         """Write how it ended."""
         cause = None if error is None else f"{type(error).__name__}: {error}"
-        self._write({"event": "ended", **_place(position), "error": cause})
-        self._file.close()
+        with failures(self._path), self._file:
+            self._write({"event": "ended", **_place(position), "error": cause})
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(_line(line))
-        self._file.flush()
+        with failures(self._path):
+            self._file.write(_line(line))
+            self._file.flush()
 
 
 def _line(content: Mapping[str, Any]) -> str:

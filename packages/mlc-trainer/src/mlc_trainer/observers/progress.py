@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import click
+
 from mlc_hooks.console import stdout
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from mlc_trainer.engine import Position
     from mlc_trainer.observers.protocol import Observer, RunRecord
 
-__all__ = ["LineProgress", "RichProgress", "progress"]
+__all__ = ["LineProgress", "RichProgress", "progress", "worth_a_glance"]
 
 
 def progress() -> Observer:
@@ -34,7 +35,7 @@ class LineProgress:
         """Say where training begins."""
         self._run = run
         self._began = (time.monotonic(), position.step)
-        self.say(describe_start(run, position))
+        self.say(_describe_start(run, position))
 
     def step_ended(self, position: Position) -> None:
         """Say nothing."""
@@ -45,8 +46,7 @@ class LineProgress:
     def epoch_ended(self, position: Position, metrics: Mapping[str, float]) -> None:
         """Say what the epoch came to."""
         total = self._run.num_epochs if self._run else position.epoch
-        shown = {name: value for name, value in metrics.items() if _is_worth_a_glance(name)}
-        numbers = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        numbers = "  ".join(f"{name} {value:.4f}" for name, value in worth_a_glance(metrics).items())
         self.say(f"epoch {position.epoch:>{len(str(total))}}/{total}  {numbers}")
 
     def checkpoint_saved(self, position: Position, location: str) -> None:
@@ -56,7 +56,7 @@ class LineProgress:
         """Say how it ended and how fast it was."""
         seconds, first = time.monotonic() - self._began[0], self._began[1]
         speed = f"{position.step - first} steps in {seconds:.1f} s"
-        self.say(f"finished: {speed}" if error is None else f"stopped at step {position.step}: {error}")
+        self.say(f"finished: {speed}" if error is None else f"stopped at step {position.step}: {_describe(error)}")
 
     def say(self, text: str) -> None:
         """Print *text*."""
@@ -99,12 +99,17 @@ class RichProgress(LineProgress):
         self._bar.console.print(text, markup=False, highlight=False)
 
 
-def _is_worth_a_glance(name: str) -> bool:
-    """Say whether a metric goes on an epoch's line: the losses as wholes and what is measured; the journal has all."""
-    return name in {"train_loss", "val_loss"} or not name.endswith(("_loss", "lr"))
+def worth_a_glance(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return those of *metrics* that go on a line: the losses as wholes and what is measured; the journal has all."""
+    wholes = {"train_loss", "val_loss"}
+    return {name: one for name, one in metrics.items() if name in wholes or not name.endswith(("_loss", "lr"))}
 
 
-def describe_start(run: RunRecord, position: Position) -> str:
+def _describe(error: BaseException) -> str:
+    return str(error) or type(error).__name__  # an interrupt says nothing
+
+
+def _describe_start(run: RunRecord, position: Position) -> str:
     """Return where training begins, and what is not as it was."""
     if run.resumed_from is None:
         return (

@@ -1,0 +1,131 @@
+"""Killed at any moment: a version is there whole or not at all, and the registry goes on."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mlc_registry import ModelRegistry
+
+# Counts the calls that change something outside of the process, and dies before one of them.
+PUBLISHER = """
+import json, os, signal, sys, traceback
+from pathlib import Path
+import alembic.command, alembic.config, mlc_registry.stores.sqlite  # or most moments would be imports
+from mlc_registry import ModelRegistry
+
+root, source, fresh = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "fresh"
+CALLS = {
+    *[("posix", name) for name in "mkdir open fsync fchmod link rename replace symlink unlink rmdir close".split()],
+    ("BufferedWriter", "write"), ("Cursor", "execute"), ("Connection", "execute"), ("Connection", "commit"),
+    ("Connection", "close"),
+}
+
+def kill_at(moment):
+    seen = 0
+    def watch(frame, event, argument):
+        nonlocal seen
+        if event != "c_call":
+            return
+        owner = argument.__module__ or type(argument.__self__).__name__
+        if (owner, argument.__name__) in CALLS:
+            seen += 1
+            if seen == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.setprofile(watch)
+
+moment = 0
+while True:
+    moment += 5 if fresh else 1  # Alembic alone makes a hundred calls
+    place = root / str(moment) if fresh else root
+    child = os.fork()
+    if not child:
+        try:
+            kill_at(moment)
+            with ModelRegistry(place) as registry:
+                registry.register_model("net", f"1.{moment}.0", source, {"moment": moment})
+            sys.setprofile(None)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL), status
+    print(moment, flush=True)
+    if status == 0:
+        break
+"""
+
+
+@pytest.fixture
+def publish_until_it_lives(checkpoint, tmp_path):
+    """Kill a publisher one call later each time, until it comes through; return the moments, the last one survived."""
+
+    def run(root, *, fresh):
+        if not fresh:
+            (checkpoint / "manifest.json").write_text("{}")  # so that files are copied, not linked
+        arguments = [str(root), str(checkpoint), "fresh" if fresh else "same"]
+        process = subprocess.run(
+            [sys.executable, "-c", PUBLISHER, *arguments], check=False, capture_output=True, text=True
+        )
+        assert 0 == process.returncode, process.stderr
+        return list(map(int, process.stdout.split()))
+
+    return run
+
+
+def test_publishing_is_all_or_nothing(publish_until_it_lives, root, checkpoint, registry):
+    """At every call: what is there is whole, what is not can be published, and nobody is in the way."""
+    registry.close()
+    moments = publish_until_it_lives(root, fresh=False)
+    there = {one.version.minor: one for one in registry.list_versions("net")}
+
+    assert len(moments) > 30
+    assert moments[-1] in there
+    assert 1 < len(there) < len(moments)  # both sides of the commit were seen
+    for moment in moments:
+        again = registry.register_model("net", f"1.{moment}.0", checkpoint, {"moment": moment})
+        assert there.get(moment, again) == again
+        registry.verify("net", again.version)
+    assert len(moments) == len(registry.history("net"))
+    assert f"1.{moments[-1]}.0" == str((root / "artifacts" / "net" / "latest").readlink())
+
+
+def test_making_a_registry_is_all_or_nothing(publish_until_it_lives, tmp_path, checkpoint):
+    """A registry whose maker was killed can be made and used by the next one."""
+    moments = publish_until_it_lives(tmp_path / "registries", fresh=True)
+
+    assert len(moments) > 15
+    for moment in moments:
+        with ModelRegistry(tmp_path / "registries" / str(moment)) as registry:
+            registry.register_model("net", f"1.{moment}.0", checkpoint, {"moment": moment})
+            registry.verify("net", "^1")
+            assert 1 == len(registry.list_versions("net"))
+
+
+def test_killed_at_no_special_moment(tmp_path, checkpoint):
+    """Between the calls as well: a loop of publishing, killed from outside."""
+    code = """
+import sys
+from mlc_registry import ModelRegistry
+with ModelRegistry(sys.argv[1]) as registry:
+    print("ready", flush=True)
+    for number in range(100_000):
+        registry.register_model("net", f"1.{number}.0", sys.argv[2])
+"""
+    root = tmp_path / "registry"
+    for delay in (0.05, 0.013):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(root), str(checkpoint)], stdout=subprocess.PIPE, text=True
+        )
+        assert "ready\n" == process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(delay)
+        process.kill()
+        process.communicate()
+
+    with ModelRegistry(root) as registry:
+        for one in registry.list_versions("net"):
+            registry.verify("net", one.version)
+        assert json.loads((registry.get_model_path("net") / "manifest.json").read_text())

@@ -1,0 +1,144 @@
+"""Any sequence of publishing, yanking, promoting and asking agrees with a few lines of Python."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from mlc_registry import (
+    ModelRegistry,
+    Range,
+    StageConflictError,
+    StageNotFoundError,
+    Version,
+    VersionExistsError,
+    VersionNotFoundError,
+    YankedVersionError,
+)
+from mlc_registry.testing import ranges
+
+VERSIONS = st.builds(
+    Version,
+    st.integers(0, 2),
+    st.sampled_from([0, 1, 9, 10]),
+    st.just(0),
+    st.sampled_from([(), (), ("rc", 1), ("rc", 10), (0,)]),
+)
+STAGES = st.sampled_from(["staging", "production"])
+CONTENTS = st.sampled_from(["a", "b"])
+
+
+class RegistryMachine(RuleBasedStateMachine):
+    """A registry beside a dictionary of versions and, for each stage, the steps that it took."""
+
+    @initialize()
+    def start(self):
+        """Begin with nothing."""
+        self._place = tempfile.TemporaryDirectory()
+        self._root = Path(self._place.name)
+        self._registry = ModelRegistry(self._root / "registry")
+        self._contents = {}
+        self._yanked = set()
+        self._steps = {"staging": [], "production": []}
+        self._publish(Version(1, 0, 0), "a")  # or most questions would be about nothing
+
+    def teardown(self):
+        """Leave nothing."""
+        if hasattr(self, "_registry"):
+            self._registry.close()
+            self._place.cleanup()
+
+    def _publish(self, version, content):
+        path = self._root / "model.bin"
+        path.write_text(content)
+        published = self._registry.register_model("net", version, path)
+        self._contents.setdefault(version, content)
+        assert version == published.version
+
+    @rule(version=VERSIONS, content=CONTENTS)
+    def publish(self, version, content):
+        """Publish something new, the same again, or something else under the same number."""
+        if self._contents.get(version, content) == content:
+            self._publish(version, content)
+        else:
+            with pytest.raises(VersionExistsError):
+                self._publish(version, content)
+
+    @rule(version=VERSIONS)
+    def yank(self, version):
+        """Yank what is there, or what is not."""
+        if version in self._contents:
+            self._registry.yank("net", version, "bad")
+            self._yanked.add(version)
+        else:
+            with pytest.raises(VersionNotFoundError):
+                self._registry.yank("net", version, "bad")
+
+    @rule(version=VERSIONS)
+    def unyank(self, version):
+        """Undo it, whether it was done or not."""
+        if version in self._contents:
+            self._registry.unyank("net", version)
+            self._yanked.discard(version)
+
+    @rule(version=VERSIONS, stage=STAGES, expected=st.none() | VERSIONS | st.just("unset"))
+    def promote(self, version, stage, expected):
+        """Move a stage, if all is as expected."""
+        steps = self._steps[stage]
+        if version not in self._contents:
+            error = VersionNotFoundError
+        elif version in self._yanked:
+            error = YankedVersionError
+        elif expected not in {None, steps[-1] if steps else "unset"}:
+            error = StageConflictError
+        else:
+            self._registry.promote("net", version, stage, expected=expected)
+            if steps[-1:] != [version]:
+                steps.append(version)
+            return
+        with pytest.raises(error):
+            self._registry.promote("net", version, stage, expected=expected)
+
+    @rule(stage=STAGES)
+    def rollback(self, stage):
+        """Move a stage back, if there is a way."""
+        steps = self._steps[stage]
+        if len(steps) < 2 or steps[-2] in self._yanked:
+            with pytest.raises(StageNotFoundError if len(steps) < 2 else YankedVersionError):
+                self._registry.rollback("net", stage)
+        else:
+            self._registry.rollback("net", stage)
+            steps.pop()
+
+    @rule(text=ranges() | st.sampled_from(["^1", "~0.9", "1.x", ">=1.0.0-rc.1 <2", "*"]), include=st.booleans())
+    def resolve(self, text, include):
+        """Ask by range."""
+        wanted = Range.parse(text, include_prereleases=include)
+        usable = set(self._contents) - (set() if wanted.exact else self._yanked)
+        expected = max((one for one in usable if one in wanted), default=None)
+        if expected is None:
+            with pytest.raises(VersionNotFoundError):
+                self._registry.resolve("net", text, include_prereleases=include)
+        elif expected not in self._yanked:
+            assert expected == self._registry.resolve("net", text, include_prereleases=include).version
+
+    @invariant()
+    def stages_and_contents_agree(self):
+        """What the stages point to, what there is, and what is in it."""
+        if not hasattr(self, "_registry"):
+            return
+        expected = {name: steps[-1] for name, steps in self._steps.items() if steps}
+        assert expected == {one.name: one.version for one in self._registry.stages("net")}
+        found = self._registry.list_versions("net")
+        assert sorted(self._contents, reverse=True) == [one.version for one in found]
+        assert self._yanked == {one.version for one in found if one.yanked}
+        for one in found:
+            path = self._root / "registry" / "artifacts" / one.directory / one.entry
+            assert self._contents[one.version] == path.read_text()
+
+
+TestRegistryMachine = RegistryMachine.TestCase
+TestRegistryMachine.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)

@@ -1,0 +1,283 @@
+"""SQLite: what only the database can promise."""
+
+import contextlib
+import gc
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from mlc_registry import ModelRegistry, RegistryNotFoundError, StoreError
+
+
+@pytest.fixture
+def database(registry, publish, root):
+    """The file of a registry with two versions and a stage, opened behind its back."""
+    publish("1.0.0", "1.1.0")
+    registry.promote("net", "1.0.0", "production")
+    connection = sqlite3.connect(root / "registry.db")
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE version SET digest = 'sha256:other'",
+        "UPDATE version SET version = '9.0.0', sort_key = x'00'",
+        "UPDATE version SET metadata = '{}', directory = 'elsewhere'",
+        "DELETE FROM version",
+        "UPDATE file SET digest = 'sha256:other'",
+        "DELETE FROM file",
+        "UPDATE change SET actor = 'nobody'",
+        "DELETE FROM change",
+        "UPDATE model SET name = 'other'",
+        "DELETE FROM model",
+    ],
+)
+def test_published_facts_cannot_be_changed(database, statement):
+    """Not by us, not by anybody with a SQL prompt."""
+    with pytest.raises(sqlite3.IntegrityError, match="ever"):
+        database.execute(statement)
+
+
+def test_uniqueness_is_the_databases_decision(database):
+    """A second version of equal precedence cannot be written, whoever writes it."""
+    columns = "model_id, version, sort_key, prerelease, digest, size, directory, entry, metadata, description"
+    columns += ", created_at, created_by, yanked, yank_reason"
+    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+        database.execute(f"INSERT INTO version ({columns}) SELECT {columns} FROM version WHERE version = '1.0.0'")
+
+
+def test_questions_are_seeks(registry, publish):
+    """Ranges, `latest`, `newest` and exact versions use an index each, whatever lies beside what they find."""
+    from mlc_registry.stores import queries
+
+    publish("1.0.0")
+    reader = registry._store._reader
+    plans = {}
+    for name in ("VERSION", "NEWEST", "STAGED"):
+        plans[name] = _plan(reader, getattr(queries, name))
+    for (prereleases, yanked), question in queries.WITHIN.items():
+        plans[prereleases, yanked] = _plan(reader, question)
+
+    assert "ix_version_release" in plans[False, False]
+    assert "ix_version_newest" in plans["NEWEST"]
+    for plan in plans.values():
+        assert "SCAN" not in plan
+        assert "TEMP B-TREE" not in plan
+
+
+def _plan(reader, question):
+    prepared = reader.prepare(question)
+    values = {"model": "net", "key": b"", "low": b"", "high": b"\xff", "stage": "production"}
+    with reader._lock:
+        rows = reader._hold().cursor().execute(f"EXPLAIN QUERY PLAN {prepared.text}", prepared.bind(values)).fetchall()
+    return "\n".join(row[3] for row in rows)
+
+
+def test_database_is_as_the_statements_see_it(database, tmp_path):
+    """What migrations make and what statements believe is the same, to the last index."""
+    import sqlalchemy
+
+    from mlc_registry.stores.tables import REVISION_TABLE, TABLES
+
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/fresh.db")
+    TABLES.create_all(engine)
+    engine.dispose()
+    with contextlib.closing(sqlite3.connect(tmp_path / "fresh.db")) as fresh:
+        expected = _schema(fresh)
+    found = _schema(database)
+    del found[REVISION_TABLE]
+
+    assert expected == found
+
+
+def _schema(connection):
+    rows = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL"
+    )
+    return {name: sorted(line.strip(" \t,)") for line in sql.splitlines()) for name, sql in rows}
+
+
+def test_writes_are_durable_and_readers_do_not_wait(database, registry, root):
+    """A write-ahead log, synced at each commit; a reader answers while a writer is at work."""
+    assert ("wal",) == database.execute("PRAGMA journal_mode").fetchone()
+    database.execute("BEGIN IMMEDIATE")
+
+    assert "1.1.0" == str(registry.resolve("net").version)
+    database.rollback()
+    with registry._store._engine.connect() as connection:
+        assert 2 == connection.exec_driver_sql("PRAGMA synchronous").scalar()
+        assert 1 == connection.exec_driver_sql("PRAGMA foreign_keys").scalar()
+
+
+def test_writer_that_waits_too_long_says_so(database, publish, registry, monkeypatch):
+    """And publishes nothing."""
+    from mlc_registry.stores import sqlite
+
+    monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
+    database.execute("BEGIN IMMEDIATE")
+    with (
+        ModelRegistry(registry._store.home) as impatient,
+        pytest.raises(StoreError, match=r"registry\.db failed: database is locked"),
+    ):
+        impatient.yank("net", "1.0.0", "bad")
+    database.rollback()
+
+    assert not registry.get("net", "1.0.0").yanked
+
+
+def test_opening_again_is_light(registry, root, run_python):
+    """A database of today costs no Alembic, and importing costs no SQLAlchemy."""
+    printed = run_python(
+        """
+        import sys
+        import mlc_registry, mlc_registry.hooks, mlc_registry.testing
+        print([name for name in ("sqlalchemy", "alembic", "torch", "mlc_core", "rich") if name in sys.modules])
+        with mlc_registry.ModelRegistry(sys.argv[1]) as registry:
+            registry.list_models()
+        print([name for name in ("alembic", "torch", "mlc_core", "rich") if name in sys.modules])
+        """,
+        root,
+    )
+
+    assert ["[]", "[]"] == printed.split()
+
+
+def test_maker_waits_for_another(tmp_path, monkeypatch):
+    """Two may make the same registry at once, and one of them is at it."""
+    from mlc_registry.stores import sqlite
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "registry.db", check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        threading.Timer(0.1, other.rollback).start()
+        ModelRegistry(tmp_path).close()
+
+        monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
+        (tmp_path / "second").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "second" / "registry.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="database is locked"):
+            ModelRegistry(tmp_path / "second")
+
+
+def test_newer_database_is_refused(database, registry, root):
+    """Rather than read by rules that it may not follow."""
+    database.execute("UPDATE mlc_registry_revision SET version_num = '9999'")
+    database.commit()
+
+    with pytest.raises(StoreError, match=r"written by a newer mlc-registry \(revision 9999\)"):
+        ModelRegistry(root)
+
+
+def test_what_is_no_database_is_refused(tmp_path):
+    """By name."""
+    (tmp_path / "registry.db").write_text("this is not a database, whatever its name may say" * 100)
+
+    with pytest.raises(StoreError, match=r"registry\.db failed: file is not a database"):
+        ModelRegistry(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_looking_makes_nothing(tmp_path, content):
+    """Without `create`, a registry that is not there stays away, and an empty file stays empty."""
+    place = tmp_path / "registry"
+    if content is not None:
+        place.mkdir()
+        (place / "registry.db").write_bytes(content)
+
+    with pytest.raises(RegistryNotFoundError, match="there is no registry in"):
+        ModelRegistry(place, create=False)
+    assert (content is not None) == place.exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///x.db?mode=ro",
+        "sqlite://host/x.db",
+        "sqlite://h:port/x.db",
+    ],
+)
+def test_url_must_name_a_file(url):
+    """A registry that is gone with the process is none."""
+    with pytest.raises(StoreError, match=r"sqlite:///registry\.db"):
+        ModelRegistry(url)
+
+
+def test_url_and_directory_are_the_same_registry(registry, publish, root, monkeypatch):
+    """Two spellings, absolute or not."""
+    publish("1.0.0")
+    monkeypatch.chdir(root)
+    for url in (f"sqlite:///{root}/registry.db", "sqlite:///registry.db"):
+        with ModelRegistry(url) as same:
+            assert registry.get_model_path("net") == same.get_model_path("net")
+
+
+def test_threads_share_a_registry(registry, publish):
+    """They take turns."""
+    publish("1.0.0", "1.1.0")
+    found = []
+
+    def ask():
+        found.extend(str(registry.resolve("net", "^1").version) for _ in range(50))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+
+    assert ["1.1.0"] * 200 == found
+
+
+def test_forked_process_asks_on_its_own(root, weights, run_python):
+    """As loaders of data do; the parent's connection is left alone, and both go on."""
+    printed = run_python(
+        """
+        import os, sys
+        from mlc_registry import ModelRegistry
+        registry = ModelRegistry(sys.argv[1])
+        registry.register_model("net", "1.0.0", sys.argv[2])
+        print(registry.resolve("net").version, flush=True)
+        child = os.fork()
+        if not child:
+            registry.register_model("net", "1.1.0", sys.argv[2])
+            print(registry.resolve("net").version, flush=True)
+            registry.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        print(registry.resolve("net").version)
+        registry.close()
+        """,
+        root,
+        weights(),
+    )
+
+    assert ["1.0.0", "1.1.0", "1.1.0"] == printed.split()
+
+
+def test_registry_that_is_forgotten_lets_go(root, weights):
+    """Nobody has to close it; warnings, of which an open connection is one, are errors here."""
+    registry = ModelRegistry(root)
+    registry.register_model("net", "1.0.0", weights())
+    del registry
+    gc.collect()
+
+    opened = [str(one.resolve()) for one in Path("/proc/self/fd").iterdir()]
+    assert [] == [one for one in opened if one.startswith(str(root))]
+
+
+def test_question_after_a_failure_is_answered(registry, publish, monkeypatch):
+    """A connection that failed is replaced."""
+    publish("1.0.0")
+    registry._store._reader._hold().dbapi_connection.close()
+    with pytest.raises(StoreError, match="closed database"):
+        registry.resolve("net")
+
+    assert "1.0.0" == str(registry.resolve("net").version)

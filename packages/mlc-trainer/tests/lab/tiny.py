@@ -1,0 +1,137 @@
+"""A model and data so small that a whole run takes a tenth of a second: what the tests' configurations name."""
+
+import random
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    """Everything that makes resuming hard: batch normalisation counts, and dropout draws."""
+
+    def __init__(self, *, channels=1, dropout=0.3):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Conv2d(4, channels, 1),
+        )
+
+    def forward(self, image):
+        """Return logits."""
+        return self.layers(image)
+
+
+class Restless(Net):
+    """Draws when it is only measured, too."""
+
+    def forward(self, image):
+        """Return logits with some noise."""
+        return super().forward(image) + torch.rand(1)
+
+
+class Images:
+    """Noise around a bright corner, augmented with draws from three generators."""
+
+    def __init__(self, *, length, channels, first):
+        self._length = length
+        self._channels = channels
+        self._first = first
+
+    def __len__(self):
+        return self._length
+
+    def __getitem__(self, index):
+        fixed = torch.Generator().manual_seed(self._first + index)
+        truth = torch.rand(self._channels, 8, 8, generator=fixed) > 0.6
+        image = truth.any(0, keepdim=True).float() + 0.1 * torch.randn(1, 8, 8)
+        image = image * np.random.uniform(0.8, 1.2) + random.gauss(0, 0.1)
+        if random.random() < 0.5:
+            image, truth = image.flip(-1), truth.flip(-1)
+        return image.float(), truth.float()
+
+
+class Blobs:
+    """Where the images come from."""
+
+    def __init__(self, *, length=12, channels=1):
+        self._facts = {"length": length, "channels": channels}
+
+    def training(self):
+        """Return what is trained on."""
+        return Images(**self._facts, first=0)
+
+    def validation(self):
+        """Return a few others."""
+        return Images(**{**self._facts, "length": 3}, first=1000)
+
+
+class Poisoned(Blobs):
+    """One image is not a number."""
+
+    def training(self):
+        """Return images of which the sixth is ill."""
+        return Ill(**self._facts, first=0)
+
+
+class Ill(Images):
+    """As its name says."""
+
+    def __getitem__(self, index):
+        image, truth = super().__getitem__(index)
+        return (image * float("nan") if index == 5 else image), truth
+
+
+class Accuracy:
+    """A metric of somebody else's."""
+
+    def __init__(self):
+        self._right, self._all = 0, 0
+
+    def update(self, prediction, target):
+        """Count."""
+        self._right += int(((prediction > 0) == (target > 0.5)).sum())
+        self._all += target.numel()
+
+    def compute(self):
+        """Divide."""
+        return {"accuracy": self._right / self._all}
+
+
+class Half:
+    """A source of data without validation."""
+
+    def training(self):
+        """Return nothing."""
+
+
+class Odd(Blobs):
+    """Gives what is no pair, or has no length."""
+
+    def __init__(self, *, what="triples"):
+        super().__init__()
+        self._what = what
+
+    def training(self):
+        """Return what is asked for."""
+        return {"triples": Triples(), "stream": iter([]), "nothing": []}[self._what]
+
+
+class Triples:
+    """Image, truth and a weight."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.zeros(1, 8, 8), torch.zeros(1, 8, 8), torch.ones(1)
+
+
+def make_net():
+    """Be no class."""
+
+
+NOT_A_CLASS = 1
