@@ -173,7 +173,7 @@ def layers(session: nox.Session) -> None:
 @nox.session(python=CURRENT)
 def docs(session: nox.Session) -> None:
     """Build the documentation; every warning is an error."""
-    install(session, *editable(), *GROUPS["docs"])
+    install(session, *editable(), *GROUPS["docs"], *GROUPS["test"])
     shutil.rmtree(ROOT / "docs" / "_build", ignore_errors=True)
     session.run("sphinx-build", "-W", "-n", "--keep-going", "-b", "html", "docs", "docs/_build/html", env=QUIET)
 

@@ -96,7 +96,7 @@ def measure(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, lis
 
 def table(title: str, times: dict[str, list[float]]) -> str:
     ours = statistics.median(times[OURS])
-    lines = [f"### {title}", "", "| | median, ms | min … max | times ours |", "|---|---|---|---|"]
+    lines = [f"## {title}", "", "| | median, ms | min … max | times ours |", "|---|---|---|---|"]
     for name, seconds in times.items():
         low, middle, high = (1000 * one for one in (min(seconds), statistics.median(seconds), max(seconds)))
         lines.append(f"| {name} | {middle:.1f} | {low:.1f} … {high:.1f} | {middle / (1000 * ours):.2f} |")

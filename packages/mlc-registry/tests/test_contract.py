@@ -53,7 +53,7 @@ class MemoryStore:
         self._stages = {}
         self._changes = []
 
-    def publish(self, draft, install):
+    def publish(self, draft):
         """Keep *draft*."""
         with self._lock:
             for model, _ in self._versions:
@@ -68,7 +68,7 @@ class MemoryStore:
                 version=draft.version,
                 digest=draft.digest,
                 size=sum(one.size for one in draft.files),
-                directory=install(),
+                directory=draft.directory,
                 entry=draft.entry,
                 metadata=draft.metadata,
                 description=draft.description,

@@ -1,8 +1,8 @@
 """Killed at any moment: a version is there whole or not at all, and the registry goes on."""
 
-import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -105,27 +105,27 @@ def test_making_a_registry_is_all_or_nothing(publish_until_it_lives, tmp_path, c
 
 
 def test_killed_at_no_special_moment(tmp_path, checkpoint):
-    """Between the calls as well: a loop of publishing, killed from outside."""
+    """Between the calls as well: a loop of publishing, killed from outside; what it said was done is done."""
     code = """
 import sys
 from mlc_registry import ModelRegistry
 with ModelRegistry(sys.argv[1]) as registry:
-    print("ready", flush=True)
     for number in range(100_000):
-        registry.register_model("net", f"1.{number}.0", sys.argv[2])
+        print(registry.register_model("net", f"{sys.argv[3]}.{number}.0", sys.argv[2]).version, flush=True)
 """
     root = tmp_path / "registry"
-    for delay in (0.05, 0.013):
+    said = []
+    for attempt, delay in enumerate((0.0, 0.004)):
         process = subprocess.Popen(
-            [sys.executable, "-c", code, str(root), str(checkpoint)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, str(root), str(checkpoint), str(attempt)], stdout=subprocess.PIPE, text=True
         )
-        assert "ready\n" == process.stdout.readline()
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(delay)
+        said += [process.stdout.readline().strip() for _ in range(3)]
+        time.sleep(delay)
         process.kill()
-        process.communicate()
+        said += process.communicate()[0].split()
 
     with ModelRegistry(root) as registry:
-        for one in registry.list_versions("net"):
-            registry.verify("net", one.version)
-        assert json.loads((registry.get_model_path("net") / "manifest.json").read_text())
+        there = [str(one.version) for one in registry.list_versions("net")]
+        assert set(said) <= set(there)
+        for version in there:
+            registry.verify("net", version)

@@ -154,7 +154,7 @@ def finish():
     """Let a run that was killed go on to its end, as a person would: resume, or train if there is nothing yet."""
 
     def go_on(config, run_dir, *observers):
-        if any((run_dir / "checkpoints").glob("*/*/manifest.json")):
+        if any(run_dir.glob("checkpoints/*/epoch_*/manifest.json")):
             return ExperimentManager.from_run(run_dir, observers=observers).resume_training()
         return ExperimentManager(config, run_dir, observers=observers).run()
 

@@ -2,10 +2,12 @@
 
 import functools
 import json
-import multiprocessing
 import os
 import random
 import signal
+import sys
+import time
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -14,12 +16,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlc_core import open_checkpoint
-from mlc_trainer import ExperimentManager, from_data, read_journal
+from mlc_core import CheckpointWarning, open_checkpoint
+from mlc_hooks.cli import main
+from mlc_trainer import ExperimentManager, RunBusyError, from_data, read_journal
 from mlc_trainer.assembly import make_data, make_training_batches
 
 EXAMPLES = settings.default.max_examples
 STEPS = 12  # more than the longest set-up has is no harm
+FREQUENT = {"save_strategy": "interval", "strategy_options": {"every": 2, "unit": "steps"}}
 
 losses = st.sampled_from(
     [
@@ -121,7 +125,7 @@ def state_of(experiment):
 
 def go_on(config, run_dir, *observers):
     """Resume, or train where there is nothing to resume; return the experiment too."""
-    there = any((run_dir / "checkpoints").glob("*/*/manifest.json"))
+    there = any(run_dir.glob("checkpoints/*/epoch_*/manifest.json"))
     experiment = (
         ExperimentManager.from_run(run_dir, observers=observers)
         if there
@@ -148,7 +152,7 @@ def check(text, kills, *, place, killer, killed, undisturbed, bits, unpack):
     assert [] == [name for name, one in in_memory.items() if not torch.equal(one, found[name])]
 
 
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(deadline=None, max_examples=max(5, EXAMPLES // 2))
 @given(text=set_ups(), kills=deaths)
 def test_killed_anywhere_and_resumed_is_equal_to_the_bit(text, kills, place, killer, killed, undisturbed, bits, unpack):
     """Whatever is trained, and wherever it dies, once or more often: weights, states and metrics are the same."""
@@ -178,29 +182,34 @@ def die_in_sync(config, run_dir, number):
 
     os.fsync = count
     go_on(config, run_dir)
-    os._exit(0)
+    os._exit(0)  # it wrote less often than that
+
+
+def fork(function, *arguments):
+    """Run it in a process that is forked, because importing torch anew takes seconds, and return its id."""
+    child = os.fork()
+    if not child:
+        try:
+            function(*arguments)
+        finally:
+            os._exit(1)
+    return child
 
 
 def in_a_child(function, *arguments):
-    """Run it in a process that is forked, because importing torch anew takes a second, and return the exit status."""
-    child = multiprocessing.get_context("fork").Process(target=function, args=arguments)
-    child.start()
-    child.join(60)
-    assert child.exitcode is not None
-    return child.exitcode
+    """Run it in a process of its own and return the exit status."""
+    return os.waitstatus_to_exitcode(os.waitpid(fork(function, *arguments), 0)[1])
 
 
 @settings(deadline=None, max_examples=max(10, EXAMPLES // 4))
 @given(numbers=st.lists(st.integers(1, 60), min_size=1, max_size=2))
 def test_sigkill_while_something_is_written(numbers, place, plain, undisturbed, bits):
     """In the middle of a checkpoint, of the journal, of the configuration: what is half written counts for nothing."""
-    text = json.dumps(plain(checkpoints={"save_strategy": "interval", "strategy_options": {"every": 2, "unit": "steps"}}))
+    text = json.dumps(plain(checkpoints=FREQUENT))
     config, run_dir = from_data(json.loads(text)), place()
     for number in numbers:
         assert in_a_child(die_in_sync, config, run_dir, number) in {0, -signal.SIGKILL}
-        if (run_dir / "checkpoints/model/final").exists():
-            break
-    go_on(config, run_dir) if not (run_dir / "checkpoints/model/final").exists() else None
+    go_on(config, run_dir)
 
     assert undisturbed(text)[0] == bits(run_dir)
 
@@ -236,26 +245,55 @@ def test_workers_that_outlive_a_killed_run_do_not_keep_it_busy(plain, place, und
     assert undisturbed(text)[0] == bits(run_dir)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("after", ["step", "checkpoint"])
-def test_sigkill_through_the_command_line(after, tmp_path, config_file, start, bits, plain, undisturbed):
-    """`mlc train`, killed at whatever moment comes, and `mlc resume`: the same bits as an undisturbed run."""
-    tables = {
-        "training": {"num_epochs": 40, "log_every": 1},
-        "checkpoints": {"save_strategy": "interval", "strategy_options": {"every": 2, "unit": "steps"}},
-    }
+LONG = {"training": {"num_epochs": 8, "log_every": 1}, "checkpoints": FREQUENT}
+
+
+def wait_for(event, step, run_dir, *, alive):
+    """Return when the journal tells of *event* at *step* or later."""
+    deadline = time.monotonic() + 60
+    while not any(one["event"] == event and one["step"] >= step for one in read_journal(run_dir / "metrics.jsonl")):
+        assert alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_commands_killed_at_whatever_moment_comes(tmp_path, config_file, bits, plain, undisturbed):
+    """`mlc train`, killed; `mlc resume`, killed, twice; `mlc resume`: the same bits as an undisturbed run."""
     run_dir = tmp_path / "run"
-    child = start("train", config_file(**tables), "--run-dir", run_dir)
-    with child:
-        while not any(line["event"] == after for line in read_journal(run_dir / "metrics.jsonl")[-1:]):
-            assert child.poll() is None, child.stderr.read()
+
+    def command():
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")
+        resumes = any(run_dir.glob("checkpoints/model/epoch_*/manifest.json"))
+        words = ("resume", run_dir) if resumes else ("train", config_file(**LONG), "--run-dir", run_dir)
+        main([str(word) for word in words])
+        os._exit(0)
+
+    for event, step in (("step", 1), ("checkpoint", 4), ("epoch", 9)):
+        child = fork(command)
+        wait_for(event, step, run_dir, alive=lambda child=child: os.waitpid(child, os.WNOHANG) == (0, 0))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert 0 == in_a_child(command)
+
+    assert undisturbed(json.dumps(plain(**LONG)))[0] == bits(run_dir)
+
+
+@pytest.mark.slow
+def test_the_real_command_is_killed_and_resumed(tmp_path, config_file, configure, start, bits, plain, undisturbed):
+    """In processes of their own, where the model's module lies in the current directory; meanwhile the run is busy."""
+    run_dir = tmp_path / "run"
+    with start("train", config_file(**LONG), "--run-dir", run_dir) as child:
+        wait_for("checkpoint", 2, run_dir, alive=lambda: child.poll() is None)
+        child.send_signal(signal.SIGSTOP)
+        with pytest.raises(RunBusyError, match=f"another process is training in {run_dir}"):
+            ExperimentManager(configure(**LONG), run_dir).resume_training()
         child.kill()
-    resumed = start("resume", run_dir) if any(run_dir.glob("checkpoints/model/epoch_*/manifest.json")) else None
-    resumed = resumed or start("train", config_file(**tables), "--run-dir", run_dir)
-    _, err = resumed.communicate(timeout=120)
+    resumed = start("resume", run_dir)
+    out, err = resumed.communicate(timeout=120)
 
     assert (0, "") == (resumed.returncode, err)
-    assert undisturbed(json.dumps(plain(**tables)))[0] == bits(run_dir)
+    assert "resuming model from epoch_" in out
+    assert undisturbed(json.dumps(plain(**LONG)))[0] == bits(run_dir)
 
 
 # ---------------------------------------------------------------------- what may change, and what may not
@@ -264,7 +302,7 @@ def test_sigkill_through_the_command_line(after, tmp_path, config_file, start, b
 @pytest.mark.parametrize(("before", "after"), [(2, 0), (0, 3)])
 def test_number_of_workers_may_change(before, after, place, plain, killer, killed, undisturbed, bits):
     """Where a batch is loaded is nothing that it depends on; not even a warning is due."""
-    text = json.dumps(plain(checkpoints={"save_strategy": "interval", "strategy_options": {"every": 2, "unit": "steps"}}))
+    text = json.dumps(plain(checkpoints=FREQUENT))
     run_dir = place()
     first = json.loads(text)
     first["data"]["workers"] = before
@@ -347,9 +385,7 @@ def test_the_same_experiment_goes_on_after_an_interrupt(workers, place, plain, u
 
 def test_corrupt_latest_is_passed_over_and_trained_again(place, plain, configure, killer, killed, undisturbed, bits):
     """From the newest valid checkpoint, with a warning, to the same bits."""
-    from mlc_core import CheckpointWarning
-
-    text = json.dumps(plain(checkpoints={"save_strategy": "interval", "strategy_options": {"every": 2, "unit": "steps"}}))
+    text = json.dumps(plain(checkpoints=FREQUENT))
     run_dir = place()
     with pytest.raises(killed):
         ExperimentManager(from_data(json.loads(text)), run_dir, observers=[killer(6)]).run()
@@ -372,7 +408,9 @@ def test_corrupt_latest_is_passed_over_and_trained_again(place, plain, configure
     drop_last=st.booleans(),
     first=st.data(),
 )
-def test_every_sample_is_seen_once_in_an_epoch_that_was_resumed(length, size, epoch, shuffle, drop_last, first, configure):
+def test_every_sample_is_seen_once_in_an_epoch_that_was_resumed(
+    length, size, epoch, shuffle, drop_last, first, configure
+):
     """What came before the kill and what comes after it is the epoch, each batch once."""
     if drop_last and length < size:
         length = size

@@ -20,11 +20,11 @@
         ├── CorruptArtifactError   ValueError         published files are not what they were
         └── StoreError             OSError            the database failed, is busy, or was written by a newer version
 
-UserWarning
-└── RegistryWarning
-    ├── LooseVersionWarning    a version such as `v1.0` was read as 1.0.0
-    ├── YankedVersionWarning   what was asked for by version or stage has been yanked
-    └── UnchangedVersionWarning  the files were published before, and the new metadata was not kept
+    UserWarning
+    └── RegistryWarning
+        ├── LooseVersionWarning    a version such as `v1.0` was read as 1.0.0
+        ├── YankedVersionWarning   what was asked for by version or stage has been yanked
+        └── UnchangedVersionWarning  the files were published before, and the new metadata was not kept
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlc_registry.ranges import Interval
@@ -28,11 +28,8 @@ class Store(Protocol):
         """The directory beside which artifacts lie unless said otherwise; None where that cannot be told."""
         ...
 
-    def publish(self, draft: Draft, install: Callable[[], str]) -> tuple[ModelVersion, bool]:
+    def publish(self, draft: Draft) -> tuple[ModelVersion, bool]:
         """Keep *draft* unless a version of equal precedence is there; return the one that is, and whether it is new.
-
-        *install* moves the files into place and returns their directory. It is called once, only for a new version, and
-        only when no other publisher of that version can come between it and the commit. If it raises, nothing is kept.
 
         Raises:
             InvalidNameError: If the model is new and its name differs from another's in case only.

@@ -29,7 +29,7 @@ class File:
     size: int
     """Bytes."""
     digest: str
-    """SHA-256 of the content, as `sha256:` and 64 hexadecimal digits."""
+    """SHA-256 of the content, as ``sha256:`` and 64 hexadecimal digits."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +44,8 @@ class Draft:
     metadata: Mapping[str, Json]
     description: str
     created_by: str
+    directory: str = ""
+    """Where the files are, once they are in place."""
 
 
 @attrs.frozen(kw_only=True)

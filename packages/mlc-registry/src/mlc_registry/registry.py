@@ -18,10 +18,9 @@ from mlc_registry.errors import (
     YankedVersionWarning,
 )
 from mlc_registry.metadata import normalise_metadata
-from mlc_registry.ranges import Range
+from mlc_registry.publishing import check_repeat, link_latest, publish
 from mlc_registry.records import Draft, Resolved
 from mlc_registry.references import Reference, read_reference
-from mlc_registry.repeats import check_repeat
 from mlc_registry.sources import read_source
 from mlc_registry.stages import replay
 from mlc_registry.versions import Version
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from mlc_registry.records import Change, File, Model, ModelVersion, Stage
 
 __all__ = ["ModelRegistry"]
-
-RELEASES = Range.parse("*").intervals
 
 
 class ModelRegistry:
@@ -125,9 +122,9 @@ class ModelRegistry:
                 description=description,
                 created_by=name_actor(actor),
             )
-            published, is_new = self._store.publish(draft, lambda: self._artifacts.install(staged, name, number))
+            published, is_new = publish(self._store, self._artifacts, staged, draft)
         if is_new:
-            self._point_latest(name)
+            link_latest(self._store, self._artifacts, name)
             events.model_registered(published, self._path(published))
         else:
             check_repeat(published, draft, metadata_given=metadata is not None)
@@ -139,7 +136,7 @@ class ModelRegistry:
         Raises:
             ModelNotFoundError, VersionNotFoundError: If it is not there.
         """
-        return self._set_yanked(name, version, yanked=True, actor=actor, reason=reason)
+        return self._set_yanked(name, Version.read(version), yanked=True, actor=actor, reason=reason)
 
     def unyank(self, name: str, version: str | Version, reason: str = "", *, actor: str | None = None) -> ModelVersion:
         """Undo `yank`.
@@ -147,7 +144,7 @@ class ModelRegistry:
         Raises:
             ModelNotFoundError, VersionNotFoundError: If it is not there.
         """
-        return self._set_yanked(name, version, yanked=False, actor=actor, reason=reason)
+        return self._set_yanked(name, Version.read(version), yanked=False, actor=actor, reason=reason)
 
     # ------------------------------------------------------------------ finding
 
@@ -168,19 +165,7 @@ class ModelRegistry:
         Warns:
             YankedVersionWarning: If the version was asked for exactly or by stage, and has been yanked.
         """
-        wanted = read_reference(str(reference), include_prereleases=include_prereleases)
-        found = self._find(name, wanted)
-        if found.yanked:
-            msg = f"{name} {found.version} was yanked: {found.yank_reason or 'no reason was given'}"
-            warnings.warn(msg, YankedVersionWarning, stacklevel=2)
-        return Resolved(
-            model=name,
-            version=found.version,
-            digest=found.digest,
-            path=self._path(found),
-            reference=wanted.text,
-            yanked=found.yanked,
-        )
+        return self._resolve(name, reference, include_prereleases=include_prereleases)
 
     def get_model_path(
         self, name: str, reference: str | Version = "latest", *, include_prereleases: bool = False, verify: bool = False
@@ -196,7 +181,7 @@ class ModelRegistry:
         Raises:
             CorruptArtifactError: If it is missing, or, with *verify*, not what was published; and as `resolve`.
         """
-        found = self.resolve(name, reference, include_prereleases=include_prereleases)
+        found = self._resolve(name, reference, include_prereleases=include_prereleases)
         if verify:
             self._verify(found)
         elif not found.path.exists():
@@ -210,7 +195,7 @@ class ModelRegistry:
         Raises:
             CorruptArtifactError: If a file is missing, changed or was never published; names each.
         """
-        found = self.resolve(name, reference, include_prereleases=include_prereleases)
+        found = self._resolve(name, reference, include_prereleases=include_prereleases)
         self._verify(found)
         return found
 
@@ -341,6 +326,21 @@ class ModelRegistry:
             raise misses.explain_miss(self._store, name, wanted)
         return found
 
+    def _resolve(self, name: str, reference: str | Version, *, include_prereleases: bool) -> Resolved:
+        wanted = read_reference(str(reference), include_prereleases=include_prereleases)
+        found = self._find(name, wanted)
+        if found.yanked:
+            msg = f"{name} {found.version} was yanked: {found.yank_reason or 'no reason was given'}"
+            warnings.warn(msg, YankedVersionWarning, stacklevel=3)  # the caller of the method that called this
+        return Resolved(
+            model=name,
+            version=found.version,
+            digest=found.digest,
+            path=self._path(found),
+            reference=wanted.text,
+            yanked=found.yanked,
+        )
+
     def _explain_nothing(self, name: str) -> tuple[()]:
         if not self._store.list_versions(name, limit=1):
             raise misses.missing_model(self._store, name)
@@ -357,14 +357,11 @@ class ModelRegistry:
             msg = f"{published.model} {published.version} is not what was published:\n  " + "\n  ".join(damage)
             raise CorruptArtifactError(msg)
 
-    def _set_yanked(
-        self, name: str, version: str | Version, *, yanked: bool, actor: str | None, reason: str
-    ) -> ModelVersion:
-        number = Version.read(version)
+    def _set_yanked(self, name: str, number: Version, *, yanked: bool, actor: str | None, reason: str) -> ModelVersion:
         changed = self._store.set_yanked(name, number, yanked=yanked, actor=name_actor(actor), reason=reason)
         if changed is None:
             raise misses.explain_miss(self._store, name, read_reference(str(number)))
-        self._point_latest(name)
+        link_latest(self._store, self._artifacts, name)
         return changed
 
     def _move(
@@ -388,13 +385,3 @@ class ModelRegistry:
         )
         events.model_promoted(target, before, after)
         return after
-
-    def _point_latest(self, name: str) -> None:
-        linked: str | None = ""
-        while True:
-            latest = self._store.highest(name, RELEASES)
-            directory = None if latest is None else latest.directory
-            if directory == linked:
-                return
-            self._artifacts.point_latest(name, directory)
-            linked = directory  # and look again: another process may have published meanwhile, and linked before us

@@ -12,7 +12,7 @@ from mlc_registry.stores.failures import failures
 from mlc_registry.stores.reader import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine, Select
@@ -90,7 +90,7 @@ class SqlStore:
 
     # ------------------------------------------------------------------ changes
 
-    def publish(self, draft: Draft, install: Callable[[], str]) -> tuple[ModelVersion, bool]:
+    def publish(self, draft: Draft) -> tuple[ModelVersion, bool]:
         """Keep *draft* unless a version of equal precedence is there; return the one that is, and whether it is new.
 
         Raises:
@@ -103,7 +103,7 @@ class SqlStore:
             rows = writes.ask(connection, queries.VERSION, **asked)
             is_new = not rows
             if is_new:
-                writes.insert_version(connection, model_id, draft, install())
+                writes.insert_version(connection, model_id, draft)
                 rows = writes.ask(connection, queries.VERSION, **asked)
         return queries.read_version(draft.model, rows[0]), is_new
 

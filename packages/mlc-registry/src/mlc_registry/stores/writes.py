@@ -43,8 +43,8 @@ def ensure_model(connection: Connection, name: str) -> int:
     return int(found_id)
 
 
-def insert_version(connection: Connection, model_id: int, draft: Draft, directory: str) -> None:
-    """Write *draft*, whose files lie in *directory*, with its files and its line of history."""
+def insert_version(connection: Connection, model_id: int, draft: Draft) -> None:
+    """Write *draft* with its files and its line of history."""
     at = _now()
     version_id = _insert(
         connection,
@@ -55,7 +55,7 @@ def insert_version(connection: Connection, model_id: int, draft: Draft, director
         prerelease=draft.version.is_prerelease,
         digest=draft.digest,
         size=sum(one.size for one in draft.files),
-        directory=directory,
+        directory=draft.directory,
         entry=draft.entry,
         metadata=encode_metadata(draft.metadata),
         description=draft.description,
