@@ -9,6 +9,8 @@ version = release = installed("mlc-hooks")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 exclude_patterns = ["_build", "examples"]
+default_role = "code"  # names in docstrings stand in single backticks
+smartquotes = False  # `--json` is two hyphens
 html_theme = "furo"
 html_title = "MLC"
 

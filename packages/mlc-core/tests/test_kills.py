@@ -20,10 +20,7 @@ CALLS = "openat,write,fsync,rename,mkdir,unlink,unlinkat,rmdir,symlink,flock"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
 strace = shutil.which("strace")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(strace is None, reason="strace is not installed: no process is really killed in this run"),
-]
+pytestmark = pytest.mark.skipif(strace is None, reason="strace is not installed: no process is really killed")
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +85,7 @@ def contents(place):
     return [one.epoch for one in manager.list_checkpoints()]
 
 
+@pytest.mark.slow
 def test_killed_at_each_system_call(nursery, template, calls, tmp_path):
     """The newest committed checkpoint loads, whatever was going on, and what the dead left behind is swept."""
     outcomes = Counter()

@@ -1,21 +1,38 @@
 """`mlc registry`, as people and programs use it."""
 
 import json
+import shutil
 
 import pytest
 
 from mlc_registry import ModelRegistry
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, empty_registry):
+    """A registry with something in it; to be copied."""
+    place = tmp_path_factory.mktemp("prepared")
+    shutil.copytree(empty_registry, place / "registry")
+    (place / "epoch_9" / "more").mkdir(parents=True)
+    for name in ("manifest.json", "model.bin", "more/state.json"):
+        (place / "epoch_9" / name).write_text("{}")
+    with ModelRegistry(place / "registry") as made:
+        metadata = {"dice": 0.9, "run": "exp"}
+        made.register_model("net", "1.0.0", place / "epoch_9", metadata, description="First.", actor="ann")
+        for name, version in (("net", "1.1.0"), ("net", "2.0.0-rc.1"), ("cat", "0.1.0")):
+            (place / "model.bin").write_text(f"{name} {version}")
+            made.register_model(name, version, place / "model.bin")
+        made.promote("net", "1.0.0", "production", actor="bob", reason="why not")
+    return place / "registry"
+
+
 @pytest.fixture
-def filled(registry, publish, checkpoint, root, monkeypatch):
+def filled(prepared, root, monkeypatch):
     """A registry with something in it, known by the environment."""
+    shutil.copytree(prepared, root, symlinks=True)
     monkeypatch.setenv("MLC_REGISTRY", str(root))
-    registry.register_model("net", "1.0.0", checkpoint, {"dice": 0.9, "run": "exp"}, description="First.", actor="ann")
-    publish("1.1.0", "2.0.0-rc.1")
-    publish("0.1.0", name="cat")
-    registry.promote("net", "1.0.0", "production", actor="bob", reason="why not")
-    return registry
+    with ModelRegistry(root) as opened:
+        yield opened
 
 
 def test_from_checkpoint_to_path(mlc, root, checkpoint):

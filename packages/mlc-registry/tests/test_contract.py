@@ -1,5 +1,6 @@
 """Stores that pass the contract: ours in both spellings, and one that a plugin might bring."""
 
+import shutil
 import threading
 from datetime import datetime, timezone
 
@@ -27,18 +28,21 @@ class TestSqliteInADirectory(StoreContract):
     """A directory as the registry."""
 
     @pytest.fixture
-    def open_store(self, tmp_path):
+    def open_store(self, tmp_path, empty_registry):
         """Open `registry.db` in a directory whose name no URL could hold."""
-        return lambda: open_store(tmp_path / "a registry? #1 100%", create=True)
+        place = tmp_path / "a registry? #1 100%"
+        shutil.copytree(empty_registry, place)
+        return lambda: open_store(place, create=False)
 
 
 class TestSqliteByUrl(StoreContract):
     """A database file of any name."""
 
     @pytest.fixture
-    def open_store(self, tmp_path):
+    def open_store(self, tmp_path, empty_registry):
         """Open a file by its URL."""
-        return lambda: open_store(f"sqlite:///{tmp_path}/models.sqlite3", create=True)
+        shutil.copyfile(empty_registry / "registry.db", tmp_path / "models.sqlite3")
+        return lambda: open_store(f"sqlite:///{tmp_path}/models.sqlite3", create=False)
 
 
 class MemoryStore:

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -161,6 +162,26 @@ def test_versions_as_documents_write_them_are_read(registry, weights):
         published = registry.register_model("net", "v1.0", weights())
 
     assert "1.0.0" == str(published.version)
+
+
+def test_name_that_differs_in_case_only_is_refused(registry, weights, root):
+    """Some file systems would mix the two up; nothing of the second stays."""
+    registry.register_model("ResNet", "1.0.0", weights())
+
+    with pytest.raises(InvalidNameError, match="differs from it in case only"):
+        registry.register_model("resnet", "1.0.0", weights())
+    assert ["ResNet/1.0.0/model.bin"] == [
+        one.relative_to(root / "artifacts").as_posix()
+        for one in (root / "artifacts").rglob("*")
+        if one.is_file() and "latest" not in one.parts
+    ]
+
+
+def test_dots_are_only_dots(registry, weights):
+    """Two of them are a name of their own only between slashes."""
+    registry.register_model("net..two", "1.0.0", weights("dots", name="model..bin"))
+
+    assert "dots" == registry.get_model_path("net..two", verify=True).read_text()
 
 
 def test_long_versions_have_a_place(registry, weights):
@@ -360,8 +381,8 @@ def test_file_system_that_fails_to_link_publishes_nothing(registry, checkpoint, 
     assert () == tuple(registry.list_models())
 
 
-@pytest.mark.parametrize("step", ["fsync", "rename", "mkdir"])
-def test_full_disk_publishes_nothing(registry, weights, root, monkeypatch, step):
+@pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (Path, "rename"), (Path, "mkdir")])
+def test_full_disk_publishes_nothing(registry, weights, root, monkeypatch, owner, step):
     """The error says so, no staged files stay, and it works once there is room."""
 
     def fail(*_, **__):
@@ -369,7 +390,7 @@ def test_full_disk_publishes_nothing(registry, weights, root, monkeypatch, step)
 
     path = weights()
     with monkeypatch.context() as patch:
-        patch.setattr(os, step, fail)
+        patch.setattr(owner, step, fail)
         with pytest.raises(StoreError, match=r"nothing was published.*No space left"):
             registry.register_model("net", "1.0.0", path)
     assert () == tuple(registry.list_models())

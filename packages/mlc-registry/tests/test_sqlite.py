@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from mlc_registry import ModelRegistry, RegistryNotFoundError, StoreError
+from mlc_registry import (
+    CorruptArtifactError,
+    InvalidMetadataError,
+    InvalidVersionError,
+    ModelRegistry,
+    RegistryNotFoundError,
+    StoreError,
+)
+
+COLUMNS = (
+    "model_id, version, sort_key, prerelease, digest, size, directory, entry, metadata, description, created_at, "
+    "created_by, yanked, yank_reason"
+)
 
 
 @pytest.fixture
@@ -42,12 +54,41 @@ def test_published_facts_cannot_be_changed(database, statement):
         database.execute(statement)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "error"),
+    [
+        ("directory", "'../../etc'", CorruptArtifactError),
+        ("directory", "'/etc'", CorruptArtifactError),
+        ("entry", "'../../../etc/passwd'", CorruptArtifactError),
+        ("entry", "'/etc/passwd'", CorruptArtifactError),
+        ("metadata", "'{'", InvalidMetadataError),
+        ("version", "'1.x'", InvalidVersionError),
+    ],
+)
+def test_hostile_rows_are_refused(database, registry, column, value, error):
+    """A registry from somewhere else does not lead outside of itself, nor end in an error without a type."""
+    changed = COLUMNS.replace(column, value).replace("sort_key", "x'01020102010200ff'")
+    database.execute(f"INSERT INTO version ({COLUMNS}) SELECT {changed} FROM version WHERE version = '1.0.0'")
+    database.commit()
+
+    with pytest.raises(error):
+        registry.resolve("net", ">1.1")
+
+
+@pytest.mark.parametrize("path", ["../../1.1.0/model.bin", "/etc/passwd"])
+def test_hostile_files_are_refused(database, registry, path):
+    """Not even to be hashed."""
+    database.execute(f"INSERT INTO file SELECT version_id, '{path}', size, digest FROM file WHERE version_id = 1")
+    database.commit()
+
+    with pytest.raises(CorruptArtifactError, match="outside of the registry"):
+        registry.verify("net", "1.0.0")
+
+
 def test_uniqueness_is_the_databases_decision(database):
     """A second version of equal precedence cannot be written, whoever writes it."""
-    columns = "model_id, version, sort_key, prerelease, digest, size, directory, entry, metadata, description"
-    columns += ", created_at, created_by, yanked, yank_reason"
     with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
-        database.execute(f"INSERT INTO version ({columns}) SELECT {columns} FROM version WHERE version = '1.0.0'")
+        database.execute(f"INSERT INTO version ({COLUMNS}) SELECT {COLUMNS} FROM version WHERE version = '1.0.0'")
 
 
 def test_questions_are_seeks(registry, publish):
@@ -170,6 +211,15 @@ def test_newer_database_is_refused(database, registry, root):
 
     with pytest.raises(StoreError, match=r"written by a newer mlc-registry \(revision 9999\)"):
         ModelRegistry(root)
+
+
+def test_registry_is_made_at_a_place_of_any_name(tmp_path, weights):
+    """Also one that no URL could hold, with directories that are not there."""
+    place = tmp_path / "not there" / "a registry? #1 100%"
+    with ModelRegistry(place) as registry:
+        registry.register_model("net", "1.0.0", weights())
+
+    assert ["artifacts", "registry.db"] == sorted(one.name for one in place.iterdir() if "-" not in one.name)
 
 
 def test_what_is_no_database_is_refused(tmp_path):

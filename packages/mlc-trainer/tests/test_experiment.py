@@ -79,7 +79,6 @@ def test_the_latest_state_is_on_disk_after_every_epoch(configure, run_dir, watch
     experiment.run()
 
     assert [1, 2, 3] == [one.epoch for one in found]
-    assert {"latest state"} <= {reason for one in found for reason in one.reasons} | {"latest state"}
     assert all(one.epoch_ended for one in found)
 
 
@@ -118,7 +117,6 @@ def test_evaluate_takes_other_data(trained):
         experiment.evaluate([(images, images, images)])
     with pytest.raises(ConfigError, match="a batch is a Tensor"):
         experiment.evaluate([images])
-    assert not experiment.engine.model.training or experiment.engine.position.step
 
 
 def test_resume_training_for_five_more_epochs(trained_copy):
@@ -186,13 +184,10 @@ def test_going_back_replaces_what_comes_after(trained_copy, bits):
     before = bits(trained_copy)
     ExperimentManager.from_run(trained_copy).run(resume_from_checkpoint="epoch_1")
     experiment = ExperimentManager.from_run(trained_copy).setup()
-    kept = [one.epoch for one in experiment.checkpoints.list_checkpoints()]
     best = open_checkpoint(trained_copy / "checkpoints/model/best").saved.name
 
     assert before[:2] == bits(trained_copy)[:2]
-    assert (
-        sorted(kept) == sorted([*{1, 2, 3}, *([] if best.count("_") == 2 or best == "epoch_1" else [3])])[: len(kept)]
-    )
+    assert {"epoch_1", "epoch_2_r2", "epoch_3_r2"} == {*names(experiment)} - ({best} - {"epoch_1"})
 
 
 def test_resume_without_a_checkpoint_names_the_directory(configure, run_dir):
@@ -349,9 +344,10 @@ def test_schedule_without_an_end_or_with_a_chosen_one_may_be_extended(schedule, 
     """A warm-up of three steps is no length of a run."""
     ExperimentManager(configure(scheduler=schedule), run_dir).run(4)
 
-    assert (
-        5 == (lambda one: (one.resume_training(1), one.engine.position.epoch))(ExperimentManager.from_run(run_dir))[1]
-    )
+    experiment = ExperimentManager.from_run(run_dir)
+    experiment.resume_training(1)
+
+    assert 5 == experiment.engine.position.epoch
 
 
 def test_schedule_that_would_raise_at_its_end_is_refused_even_if_chosen(configure, run_dir):
@@ -402,7 +398,7 @@ def test_full_disk_while_saving(configure, run_dir, tmp_path, watcher, bits):
 
     config = configure(training={"log_every": 100})
     try:
-        with pytest.raises(DiskFullError, match="no room left for .*state.json"):
+        with pytest.raises(DiskFullError, match=r"no room left for .*model\.safetensors"):
             ExperimentManager(config, run_dir, observers=[watcher(epoch_ended=fill_up)]).run()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -425,7 +421,7 @@ def test_full_disk_while_the_journal_is_written(configure, run_dir, watcher, cap
 
     config = configure(training={"log_every": 1})
     try:
-        with pytest.raises(DiskFullError, match=r"no room left for .*metrics.jsonl"):
+        with pytest.raises(DiskFullError, match=r"no room left for .*metrics\.jsonl"):
             ExperimentManager(config, run_dir, observers=[watcher(checkpoint_saved=fill_up)]).run()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from mlc_core.errors import CheckpointNotFoundError, MismatchError
-from mlc_core.state.items import COMPILED, model_state
+from mlc_core.state.items import model_state, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,7 +122,7 @@ def _check_model(model: Any, state: Any, *, strict: bool, where: object) -> Mode
 
 
 def _load_model(model: Any, state: Mapping[str, Any], fit: ModelFit, *, where: object) -> None:
-    spelled = {key.replace(COMPILED, ""): key for key in model.state_dict()}
+    spelled = {plain_name(key): key for key in model.state_dict()}
     wrong = _misshapen(model_state(model), state)
     usable = {spelled[key]: value for key, value in state.items() if key in spelled and key not in wrong}
     with _loading("model", where):

@@ -9,12 +9,12 @@ import secrets
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NoReturn, get_args
 
 import attrs
 
 from mlc_registry.digests import fault_of, root_digest
-from mlc_registry.errors import SourceError, StoreError
+from mlc_registry.errors import CorruptArtifactError, SourceError, StoreError
 from mlc_registry.names import directory_name
 from mlc_registry.transfers import bring, sync_directory
 
@@ -57,8 +57,15 @@ class Artifacts:
         self._root = root
 
     def path(self, directory: str, entry: str) -> Path:
-        """Return where a published file or directory lies."""
-        return Path(f"{self._root}/{directory}/{entry}")  # a third of the time of joining one by one
+        """Return where a published file or directory lies.
+
+        Raises:
+            CorruptArtifactError: If that is outside of the store: somebody has made the database to do harm.
+        """
+        place = f"{directory}/{entry}"
+        if (".." in place and ".." in place.split("/")) or directory.startswith("/") or entry.startswith("/"):
+            _refuse_place(place)
+        return Path(f"{self._root}/{place}")  # a third of the time of joining one by one
 
     @contextmanager
     def stage(self, source: Source, transfer: Transfer) -> Iterator[Staged]:
@@ -124,12 +131,24 @@ class Artifacts:
             log.warning("the link %s could not be moved: %s", link, error)
 
     def find_damage(self, directory: str, files: Sequence[File]) -> list[str]:
-        """Hash what is there and return what is not as published, in words: nothing when all is well."""
-        folder = self._root / directory
+        """Hash what is there and return what is not as published, in words: nothing when all is well.
+
+        Raises:
+            CorruptArtifactError: If a file is said to be outside of the store.
+        """
+        folder = self.path(directory, "")
+        for one in files:
+            if one.path.startswith("/") or ".." in one.path.split("/"):
+                _refuse_place(one.path)
         damage = [f"{one.path} {fault}" for one in files if (fault := fault_of(folder / one.path, one))]
         present = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
         extra = {path.relative_to(folder).as_posix() for path in present} - {one.path for one in files}
         return damage + [f"{path} was never published" for path in sorted(extra)]
+
+
+def _refuse_place(place: str) -> NoReturn:
+    msg = f"the database says that something was published at {place!r}, outside of the registry; it is not used"
+    raise CorruptArtifactError(msg)
 
 
 @contextmanager

@@ -6,16 +6,14 @@ ASCII, pre-release numbers above 2**53 - 1, and more than 1024 characters.
 
 from __future__ import annotations
 
+import operator
 import re
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import attrs
 
 from mlc_registry.errors import InvalidRangeError, InvalidVersionError
 from mlc_registry.versions import NUMBER, PRERELEASE, Version
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["Comparator", "read_alternatives"]
 
@@ -31,13 +29,7 @@ HYPHEN = re.compile(rf"([v= ]*){PARTIAL} - ([v= ]*){PARTIAL}", re.ASCII)
 BUILD = re.compile(r"\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*", re.ASCII)
 BLANKS = re.compile(r"[ \t\n\v\f\r]+")
 
-HOLDS: dict[str, Callable[[Version, Version], bool]] = {
-    "<": lambda one, other: one < other,
-    "<=": lambda one, other: one <= other,
-    "=": lambda one, other: one == other,
-    ">=": lambda one, other: one >= other,
-    ">": lambda one, other: one > other,
-}
+HOLDS = {"<": operator.lt, "<=": operator.le, "=": operator.eq, ">=": operator.ge, ">": operator.gt}
 
 
 @attrs.frozen
@@ -48,7 +40,7 @@ class Comparator:
     version: Version
 
     def __contains__(self, version: Version) -> bool:
-        return HOLDS[self.operator](version, self.version)
+        return bool(HOLDS[self.operator](version, self.version))
 
 
 Alternative = tuple[Comparator, ...]

@@ -43,8 +43,16 @@ def encode_metadata(metadata: Mapping[str, Json]) -> str:
 
 
 def decode_metadata(text: str) -> dict[str, Json]:
-    """Return the metadata that `encode_metadata` wrote."""
-    found: dict[str, Json] = orjson.loads(text)
+    """Return the metadata that `encode_metadata` wrote.
+
+    Raises:
+        InvalidMetadataError: If somebody else wrote it.
+    """
+    try:
+        found: dict[str, Json] = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        msg = f"the database holds metadata that are no JSON: {error}"
+        raise InvalidMetadataError(msg) from error
     return found
 
 

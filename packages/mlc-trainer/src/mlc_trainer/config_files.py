@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 import attrs
 import cattrs
@@ -22,7 +23,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["as_data", "from_data", "override", "read_config", "settings_that_matter"]
 
@@ -93,7 +94,7 @@ def from_data(data: Mapping[str, Any], *, where: str = "configuration") -> Exper
     """
     try:
         return _converter().structure(data, ExperimentConfig)
-    except cattrs.BaseValidationError as error:
+    except (cattrs.BaseValidationError, ConfigError) as error:
         msg = f"{where}: " + "; ".join(_explain(error, ()))
         raise ConfigError(msg) from error
 
@@ -120,11 +121,27 @@ def _flatten(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter()
     converter.register_structure_hook_factory(
-        attrs.has, lambda kind: make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
+        attrs.has, lambda kind: _table(make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True))
     )
+    converter.register_structure_hook_func(_made_of(Mapping), _table(lambda value, _: value))
+    converter.register_structure_hook_func(_made_of(Literal), lambda value, _: value)
     for kind in (int, float, bool, str):
         converter.register_structure_hook(kind, _strict(kind))
     return converter
+
+
+def _made_of(form: object) -> Callable[[Any], bool]:
+    return lambda kind: get_origin(kind) is form
+
+
+def _table(structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def take(value: Any, kind: Any) -> Any:
+        if not isinstance(value, Mapping):
+            msg = f"{value!r} is not a table"
+            raise ConfigError(msg)
+        return structure(value, kind)
+
+    return take
 
 
 def _strict(kind: type[int | float | bool | str]) -> Any:
@@ -154,7 +171,7 @@ def _explain(error: BaseException, path: tuple[str, ...]) -> list[str]:
             names = [note.name for note in notes if hasattr(note, "name")]
             found += _explain(one, (*path, *names))
         return found
-    name = ".".join(path) or "configuration"
+    name = ".".join(path)
     if isinstance(error, KeyError):
-        return [f"{'.'.join((*path, str(error.args[0])))!r} is missing"]
-    return [f"{name}: {error}"]
+        return [f"{name!r} is missing"]
+    return [f"{name}: {error}" if name else str(error)]

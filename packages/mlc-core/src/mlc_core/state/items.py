@@ -14,7 +14,7 @@ from mlc_core.state.tree import TensorSink, encode
 if TYPE_CHECKING:
     from mlc_core.protocols import TensorBytes
 
-__all__ = ["ItemState", "collect", "model_state"]
+__all__ = ["ItemState", "collect", "model_state", "plain_name"]
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 COMPILED = "_orig_mod."  # what torch.compile puts before every name
@@ -47,12 +47,17 @@ def collect(items: Mapping[str, object]) -> dict[str, ItemState]:
     return states
 
 
+def plain_name(key: str) -> str:
+    """Return a parameter's name without what `torch.compile` puts before it."""
+    return key.replace(COMPILED, "")
+
+
 def model_state(model: Any) -> Any:
-    """Return the model's state by plain parameter names, those of `torch.compile` taken off."""
+    """Return the model's state by plain parameter names."""
     state = _state_of(model)
     if not isinstance(state, Mapping):
         return state
-    return {key.replace(COMPILED, "") if isinstance(key, str) else key: value for key, value in state.items()}
+    return {plain_name(key) if isinstance(key, str) else key: value for key, value in state.items()}
 
 
 def _state_of(item: Any) -> Any:

@@ -16,7 +16,7 @@ from mlc_core.records import FileRecord, Moment, Monitor, Saved
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["metrics", "moments", "monitors", "runs", "saved_checkpoints", "state_trees", "tensor_files"]
+__all__ = ["metrics", "moments", "monitors", "numbered", "runs", "saved_checkpoints", "state_trees", "tensor_files"]
 
 METRICS = ("loss", "score")
 ITEM_SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1}
