@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import sys
 from pathlib import Path
 
@@ -53,3 +55,20 @@ def test_hookspecs_are_free_at_run_time() -> None:
         ]
         allowed = ("from __future__", "from typing", "from mlc_hooks")
         assert [] == [line for line in lines if not line.startswith(allowed)], module
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_exports_are_the_same_for_people_and_checkers(package: Path) -> None:
+    """What a type checker sees imported, what `__all__` lists and what can be had are the same names, sorted."""
+    module = importlib.import_module(package.name.replace("-", "_"))
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    own = [
+        node
+        for node in imports
+        if str(node.module).startswith(f"{module.__name__}.") and node.module != "mlc_hooks.lazy"
+    ]
+    seen = sorted(alias.name for node in own for alias in node.names)
+
+    assert sorted(module.__all__) == seen
+    assert [] == [name for name in module.__all__ if not hasattr(module, name)]

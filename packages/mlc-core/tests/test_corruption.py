@@ -208,6 +208,18 @@ def test_what_is_no_plain_file_is_refused_at_once(shelf, make, file):
         assert 1 == CheckpointManager(shelf, "unet").load_checkpoint().saved.epoch
 
 
+def test_manifest_that_leads_in_circles_is_damaged(shelf):
+    """A link to itself cannot even be looked at; the others are none the worse."""
+    manifest = shelf / "unet" / "epoch_2" / "manifest.json"
+    manifest.unlink()
+    manifest.symlink_to("manifest.json")
+    manager = CheckpointManager(shelf, "unet")
+
+    assert ["epoch_2"] == manager.get_checkpoint_summary()["damaged"]
+    with pytest.raises(CorruptCheckpointError, match=r"epoch_2/manifest\.json cannot be read: .*symbolic links"):
+        manager.load_checkpoint("epoch_2")
+
+
 def test_file_in_place_of_a_directory_is_missing(shelf):
     """Not an error of its own kind."""
     manager = CheckpointManager(shelf, "unet")

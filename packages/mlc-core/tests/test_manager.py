@@ -540,6 +540,26 @@ def test_state_of_another_scheduler_is_refused_first(place):
     assert ({"a": 0}, {"b": 0}) == (model.state, optimizer.state)
 
 
+def test_state_of_any_kind_is_for_the_object_to_judge(place):
+    """What is no mapping is compared with nothing."""
+
+    class Listed(Thing):
+        def state_dict(self):
+            """Return a list."""
+            return [1, 2]
+
+        def load_state_dict(self, state):
+            """Take it."""
+            self.state = state
+
+    manager = CheckpointManager(place, "unet")
+    manager.save_checkpoint(scheduler=Listed(), epoch=1)
+    scheduler = Listed()
+    manager.load_checkpoint(scheduler=scheduler)
+
+    assert [1, 2] == scheduler.state
+
+
 # ---------------------------------------------------------------------- strategies with a memory
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import attrs
@@ -150,18 +151,6 @@ def bits():
 
 
 @pytest.fixture(scope="session")
-def finish():
-    """Let a run that was killed go on to its end, as a person would: resume, or train if there is nothing yet."""
-
-    def go_on(config, run_dir, *observers):
-        if any(run_dir.glob("checkpoints/*/epoch_*/manifest.json")):
-            return ExperimentManager.from_run(run_dir, observers=observers).resume_training()
-        return ExperimentManager(config, run_dir, observers=observers).run()
-
-    return go_on
-
-
-@pytest.fixture(scope="session")
 def trained(tmp_path_factory, configure):
     """A run that is complete, to look at; `trained_copy` is for changing."""
     run_dir = tmp_path_factory.mktemp("trained") / "run"
@@ -215,11 +204,13 @@ def mlc(capsys, monkeypatch):
     def run(*words):
         capsys.readouterr()
         monkeypatch.setattr(sys, "path", list(sys.path))
-        try:
-            main([str(word) for word in words])
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # as users have it: shown, and no error
+            try:
+                main([str(word) for word in words])
+                code = 0
+            except SystemExit as ended:
+                code = ended.code or 0
         return Outcome(code, *capsys.readouterr())
 
     return run

@@ -1,7 +1,8 @@
 """Segmentation losses that are right at the edges, and combinations that say what they weigh."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from mlc_hooks.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from mlc_losses.bce import BCELoss
@@ -28,30 +29,17 @@ __all__ = [
     "losses",
 ]
 
-_ROOMS = {
-    "BCELoss": "bce",
-    "Breakdown": "records",
-    "CombinedLoss": "combined",
-    "DiceLoss": "dice",
-    "Loss": "protocols",
-    "LossConfigError": "errors",
-    "LossInputError": "errors",
-    "LossManager": "manager",
-    "Part": "records",
-    "get_preset_loss_config": "presets",
-    "losses": "catalogs",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import what is asked for when it is asked for: torch takes a second, and naming a preset needs none of it."""
-    if name not in _ROOMS:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    found: object = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "bce": "BCELoss",
+        "catalogs": "losses",
+        "combined": "CombinedLoss",
+        "dice": "DiceLoss",
+        "errors": "LossConfigError LossInputError",
+        "manager": "LossManager",
+        "presets": "get_preset_loss_config",
+        "protocols": "Loss",
+        "records": "Breakdown Part",
+    },
+)

@@ -1,8 +1,8 @@
 """A training loop that can be killed anywhere and does not notice."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Any
+from mlc_hooks.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from mlc_trainer.config import ExperimentConfig
@@ -42,30 +42,15 @@ __all__ = [
     "read_journal",
 ]
 
-ROOMS = {
-    "ExperimentConfig": "config",
-    "as_data": "config_files",
-    "from_data": "config_files",
-    "read_config": "config_files",
-    "Engine": "engine",
-    "Position": "engine",
-    "ExperimentManager": "experiment",
-    "ModelManager": "models",
-    "Observer": "observers",
-    "RunRecord": "observers",
-    "read_journal": "observers",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: torch takes a second that `mlc --help` need not wait."""
-    if name not in __all__:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{ROOMS.get(name, 'errors')}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "config": "ExperimentConfig",
+        "config_files": "as_data from_data read_config",
+        "engine": "Engine Position",
+        "errors": "ConfigError FactoryError HorizonError NonFiniteLossError ResumeWarning RunBusyError RunError",
+        "experiment": "ExperimentManager",
+        "models": "ModelManager",
+        "observers": "Observer RunRecord read_journal",
+    },
+)

@@ -94,13 +94,16 @@ def _encode(value: Any, place: _Place) -> Any:
     if len(place.path) > DEEPEST:
         msg = f"{place.item} is nested more than {DEEPEST} deep at {str(place)[:80]}…; does it hold itself?"
         raise StateError(msg)
+    kind = type(value)
+    encoder = ENCODERS.get(kind)
+    if encoder is not None:
+        return encoder(value, place)
     if frameworks.is_tensor(value):
         return {"$tensor": place.sink.put(value, place.path, str(place))}
     if frameworks.is_array(value):
         tag = "$array" if hasattr(value, "__setitem__") else "$scalar"
         return {tag: place.sink.put(value, place.path, str(place))}
-    kind = type(value)
-    encoder = ENCODERS.get(kind) or TORCH_ENCODERS.get(f"{kind.__module__}.{kind.__name__}")
+    encoder = TORCH_ENCODERS.get(f"{kind.__module__}.{kind.__name__}")
     if encoder is None:
         msg = (
             f"{place} is a {kind.__module__}.{kind.__qualname__}, which a checkpoint cannot hold without running code "

@@ -1,0 +1,55 @@
+"""What the README says."""
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+import pytest
+
+from mlc_trainer import read_config
+from mlc_trainer.config import ExperimentConfig
+
+BESIDE = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.fixture(scope="module")
+def readme():
+    """The text that users read: the file beside the tests, or else that of the installed distribution."""
+    return BESIDE.read_text() if BESIDE.exists() else importlib.metadata.metadata("mlc-trainer").get_payload()
+
+
+def test_python_blocks_run(readme, tmp_path, monkeypatch, capsys):
+    """From top to bottom, as a reader would."""
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "readme"}
+    blocks = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+
+    assert 5 == len(blocks)
+    assert re.match(r"validation loss 0\.\d{3}\nepoch 1: 0\.001\n", capsys.readouterr().out)
+
+
+def test_configuration_shows_every_setting(readme, tmp_path):
+    """It can be read, and there is no key that it does not show."""
+    (text,) = re.findall(r"^```toml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    (tmp_path / "shown.toml").write_text(text)
+    config = read_config(tmp_path / "shown.toml")
+    tables = re.findall(r"^\[(\w+)\]", text, re.MULTILINE)
+
+    assert sorted(tables) == sorted(one.name for one in ExperimentConfig.__attrs_attrs__)
+    for table in tables:
+        shown = re.search(rf"^\[{table}\].*?\n(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)[1]
+        keys = set(re.findall(r"^(\w+) =", shown, re.MULTILINE))
+
+        assert keys == {one.name for one in getattr(config, table).__attrs_attrs__}
+
+
+def test_commands_are_those_that_there_are(readme, mlc):
+    """Each one's options are known."""
+    (text,) = re.findall(r"^```\n(mlc train.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    for line in text.splitlines():
+        words = line.split("#")[0].split()
+        told = mlc(words[1], *(["ls"] if words[1] == "checkpoints" else []), "--help").out
+
+        assert [] == [word for word in words if word.startswith("--") and word not in told]
