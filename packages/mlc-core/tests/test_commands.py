@@ -13,7 +13,6 @@ from click.testing import CliRunner
 
 from mlc_core import CheckpointManager, CheckpointNotFoundError, StorageError
 from mlc_core.commands import checkpoints
-from mlc_core.commands.shown import human
 from mlc_core.retention import KeepAll
 from mlc_core.storage import LocalStorage
 from mlc_hooks.cli import main
@@ -251,12 +250,3 @@ def test_command_line_itself(run_directory):
     done = subprocess.run([script, "checkpoints", "ls"], cwd=run_directory, check=True, capture_output=True, text=True)
 
     assert "epoch_2_step_15" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (12_345_678, "12.3 MB"), (9.9e9, "9.9 GB"), (5e15, "5000.0 TB")],
-)
-def test_sizes_in_words(size, words):
-    """As disks are sold."""
-    assert words == human(size)

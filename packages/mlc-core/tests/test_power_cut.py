@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from mlc_core import CheckpointManager
+from mlc_core import CheckpointManager, open_storage
 from mlc_core.retention import KeepAll, KeepLatest
 
 SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN
@@ -100,6 +100,18 @@ def test_committed_survives_and_uncommitted_is_not_there(disk):
 
     assert [1, 2] == epochs(disk.mount)
     assert "epoch_1" == manager.storage.pointers()["final"]
+
+
+def test_commit_of_the_storage_alone_survives(disk):
+    """Nothing that comes after it is needed."""
+    storage = open_storage(disk.mount / "unet")
+    staging = storage.stage(3)
+    staging.write("one.bin", 3, [b"one"])
+    staging.commit("epoch_1", b"{}")
+    disk.cut()
+
+    assert b"one" == bytes(storage.read("epoch_1", "one.bin"))
+    assert b"{}" == bytes(storage.read("epoch_1", "manifest.json"))
 
 
 def test_replaced_is_gone_only_when_the_new_one_is_durable(disk):

@@ -3,7 +3,9 @@
 import json
 from datetime import date
 
-from mlc_hooks.console import print_json, print_table
+import pytest
+
+from mlc_hooks.console import human_size, print_json, print_table
 
 
 def test_table_shows_text_as_it_is(capsys):
@@ -31,3 +33,19 @@ def test_json_is_one_document(capsys):
 
     assert {"day": "2024-02-29", "names": ["nut", "plüm"]} == json.loads(printed)
     assert "plüm" in printed
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (12_345_678, "12.3 MB"), (9.9e9, "9.9 GB"), (5e15, "5000.0 TB")],
+)
+def test_sizes_in_words(size, words):
+    """As disks are sold."""
+    assert words == human_size(size)
+
+
+def test_json_has_no_words_that_parsers_refuse(capsys):
+    """NaN and infinities, wherever they are, become null."""
+    print_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": -float("inf")}})
+
+    assert {"a": None, "b": [None, 1.5], "c": {"d": None}} == json.loads(capsys.readouterr().out)

@@ -187,14 +187,6 @@ def test_errors_are_one_message(mlc, filled, arguments, status, part):
     assert "Traceback" not in err
 
 
-def test_sizes_are_readable():
-    """As on a disk."""
-    from mlc_registry.commands.shown import human
-
-    sizes = (1, 1234, 5_600_000, 7_890_000_000, 2_500_000_000_000)
-    assert ["1 B", "1.2 kB", "5.6 MB", "7.9 GB", "2.5 TB"] == [human(size) for size in sizes]
-
-
 def test_help_fits(mlc):
     """Every command's line is whole."""
     _, out, _ = mlc("registry", "--help")

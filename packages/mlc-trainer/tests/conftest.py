@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
+from hypothesis import settings
 
 from mlc_core import open_checkpoint
 from mlc_hooks.cli import main
@@ -20,6 +21,9 @@ from mlc_trainer import ExperimentManager, from_data, read_journal
 LAB = Path(__file__).parent / "lab"
 sys.path.insert(0, str(LAB))  # configurations name `tiny:Net`
 torch.set_num_threads(1)
+if settings.default.deadline is not None:  # run by itself, without the repository around it
+    settings.register_profile("patient", deadline=None, max_examples=50)
+    settings.load_profile("patient")
 
 BASE = {
     "model": {"factory": "tiny:Net"},

@@ -127,8 +127,9 @@ def test_planted_differences_are_found(trained, twin, configure, tmp_path):
 # ---------------------------------------------------------------------- the command
 
 
-def test_demo_needs_an_empty_directory(mlc, tmp_path):
+def test_demo_needs_an_empty_directory(mlc, tmp_path, monkeypatch):
     """Nothing of anybody's is written over."""
+    monkeypatch.setattr(command, "find_spec", lambda name: object())
     (tmp_path / "mine").write_text("")
     done = mlc("demo", tmp_path)
 

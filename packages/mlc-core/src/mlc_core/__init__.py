@@ -1,24 +1,37 @@
 """Checkpoints that are never torn, never silently corrupt and never lost."""
 
-from mlc_core.catalogs import open_storage, retention_policies, save_strategies, serializers, storages
-from mlc_core.errors import (
-    CheckpointError,
-    CheckpointNotFoundError,
-    CheckpointWarning,
-    ConfigurationError,
-    CorruptCheckpointError,
-    DiskFullError,
-    EntryExistsError,
-    MismatchError,
-    StateError,
-    StorageError,
-)
-from mlc_core.manager import CheckpointManager
-from mlc_core.naming import check_name
-from mlc_core.protocols import Capabilities, RetentionPolicy, SaveStrategy, Serializer, Staging, Storage, TensorBytes
-from mlc_core.reader import CheckpointReader, open_checkpoint
-from mlc_core.records import Decision, FileRecord, Moment, Monitor, Saved
-from mlc_core.restore import ModelFit, Restored
+from typing import TYPE_CHECKING
+
+from mlc_hooks.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from mlc_core.catalogs import open_storage, retention_policies, save_strategies, serializers, storages
+    from mlc_core.errors import (
+        CheckpointError,
+        CheckpointNotFoundError,
+        CheckpointWarning,
+        ConfigurationError,
+        CorruptCheckpointError,
+        DiskFullError,
+        EntryExistsError,
+        MismatchError,
+        StateError,
+        StorageError,
+    )
+    from mlc_core.manager import CheckpointManager
+    from mlc_core.naming import check_name
+    from mlc_core.protocols import (
+        Capabilities,
+        RetentionPolicy,
+        SaveStrategy,
+        Serializer,
+        Staging,
+        Storage,
+        TensorBytes,
+    )
+    from mlc_core.reader import CheckpointReader, open_checkpoint
+    from mlc_core.records import Decision, FileRecord, Moment, Monitor, Saved
+    from mlc_core.restore import ModelFit, Restored
 
 __all__ = [
     "Capabilities",
@@ -55,3 +68,21 @@ __all__ = [
     "serializers",
     "storages",
 ]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "catalogs": "open_storage retention_policies save_strategies serializers storages",
+        "errors": (
+            "CheckpointError CheckpointNotFoundError CheckpointWarning ConfigurationError "
+            "CorruptCheckpointError DiskFullError EntryExistsError MismatchError StateError "
+            "StorageError"
+        ),
+        "manager": "CheckpointManager",
+        "naming": "check_name",
+        "protocols": "Capabilities RetentionPolicy SaveStrategy Serializer Staging Storage TensorBytes",
+        "reader": "CheckpointReader open_checkpoint",
+        "records": "Decision FileRecord Moment Monitor Saved",
+        "restore": "ModelFit Restored",
+    },
+)

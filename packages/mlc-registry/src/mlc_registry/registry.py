@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlc_hooks import open_door
 from mlc_registry import events, misses, names
 from mlc_registry.actors import name_actor
 from mlc_registry.artifacts import Artifacts, Transfer
@@ -107,6 +108,7 @@ class ModelRegistry:
             VersionExistsError: If that version, or one of equal precedence, was published with other files.
             StoreError: If the disk or the database fails; nothing is published then.
         """
+        open_door("mlc_registry")
         names.check_model(name)
         number = Version.read(version)
         kept = normalise_metadata(metadata)
@@ -254,6 +256,7 @@ class ModelRegistry:
             YankedVersionError: If the version has been yanked.
             StageConflictError: If the stage does not point to what was *expected*; and as `resolve`.
         """
+        open_door("mlc_registry")
         names.check_stage(stage)
         target = self._find(name, read_reference(str(reference)))
         was: Version | Literal["unset"] | None = None
@@ -269,6 +272,7 @@ class ModelRegistry:
             YankedVersionError: If that version has been yanked.
             StageConflictError: If somebody else moved the stage meanwhile.
         """
+        open_door("mlc_registry")
         steps = replay(self._store.list_changes(name, stage=stage))
         if not steps:
             raise misses.explain_miss(self._store, name, Reference(stage, "stage", stage=stage))

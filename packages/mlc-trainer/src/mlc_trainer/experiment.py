@@ -11,6 +11,7 @@ import attrs
 
 from mlc_core import CheckpointNotFoundError, CheckpointReader, MismatchError, open_checkpoint
 from mlc_core.restore import fit_model, restore
+from mlc_hooks import open_door
 from mlc_hooks.hints import known_names, nearest
 from mlc_trainer import assembly, environment, events
 from mlc_trainer.config_files import as_data, settings_that_matter
@@ -95,6 +96,7 @@ class ExperimentManager:
             ConfigError, FactoryError, UnknownNameError: If the configuration cannot be followed.
         """
         if not self._ready:
+            open_door("mlc_trainer")
             config = self.config
             device = assembly.pick_device(config.training.device)
             environment.prepare(device, threads=config.training.threads, deterministic=config.training.deterministic)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from mlc_hooks.console import human_size
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -40,7 +42,7 @@ def as_row(saved: Saved, links: Sequence[str]) -> tuple[object, ...]:
     metrics = "  ".join(f"{name} {value:.4g}" for name, value in shown) + more
     when = saved.created_at[:19].replace("T", " ")
     reasons = "; ".join(saved.reasons)
-    return saved.name, ", ".join(sorted(links)), saved.epoch, saved.step, metrics, human(saved.size), when, reasons
+    return saved.name, ", ".join(sorted(links)), saved.epoch, saved.step, metrics, human_size(saved.size), when, reasons
 
 
 def as_text(reader: CheckpointReader) -> str:
@@ -59,13 +61,3 @@ def as_text(reader: CheckpointReader) -> str:
         "written by": ", ".join(f"{name} {version}" for name, version in saved.versions.items()),
     }
     return "\n".join(f"{name:11} {value}" for name, value in lines.items() if value not in {None, ""})
-
-
-def human(size: int) -> str:
-    """Return *size* bytes in words, as `12.3 MB`."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlc_hooks.console import json_option, print_json, print_table
+from mlc_hooks.console import human_size, json_option, print_json, print_table
 from mlc_registry.commands.group import open_registry, pre_option, root_option, spec_argument
 from mlc_registry.commands.shown import (
     change_facts,
-    human,
     model_facts,
     resolved_facts,
     time_shown,
@@ -67,7 +66,7 @@ def _list_versions(opened: ModelRegistry, name: str, *, as_json: bool) -> None:
         (
             one.version,
             ", ".join(stage.name for stage in stages if stage.version == one.version),
-            human(one.size),
+            human_size(one.size),
             time_shown(one.created_at),
             one.created_by,
             f"yanked: {one.yank_reason}" if one.yanked else one.description,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlc_hooks.console import human_size
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "change_facts",
-    "human",
     "model_facts",
     "resolved_facts",
     "stage_facts",
@@ -98,7 +99,7 @@ def version_text(facts: dict[str, Any], path: Path) -> str:
         "published": f"{facts['created_at'][:19].replace('T', ' ')} UTC by {facts['created_by']}",
         "yanked": facts["yank_reason"] or "no reason was given" if facts["yanked"] else "",
         "path": str(path),
-        "size": human(facts["size"]),
+        "size": human_size(facts["size"]),
         "digest": facts["digest"],
     }
     return "\n".join(f"{name:10} {value}" for name, value in lines.items() if value)
@@ -107,16 +108,6 @@ def version_text(facts: dict[str, Any], path: Path) -> str:
 def time_shown(at: datetime) -> str:
     """Return *at* for a table."""
     return at.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def human(size: int) -> str:
-    """Return *size* bytes in words, as `12.3 MB`."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def _text(value: object) -> str | None:
