@@ -129,7 +129,7 @@ class Script:
         where = ("--registry", self._registry)
         config = ("--meta", "task=tissue segmentation of a brain template", "--meta", f"run={self._run}")
         self._type("Publish the best checkpoint", "registry", "register", MODEL, VERSION, best, *config, *where)
-        reason = ("--reason", "passed the demo's evaluation")
+        reason = ("--reason", "best on validation data")
         self._type("Put it into production", "registry", "promote", f"{MODEL}@{VERSION}", "production", *reason, *where)
         self._type("What is registered", "registry", "ls", MODEL, *where)
         return self._type("Ask for any 1.x", "registry", "resolve", f"{MODEL}@^1", "--path", *where, read=True).strip()
