@@ -10,13 +10,9 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import settings
 
 from mlc_hooks import Plugins, hookimpl
 from mlc_hooks.choice import Choice
-
-settings.register_profile("mlc-core", deadline=None, max_examples=30)
-settings.load_profile("mlc-core")
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def content(epoch):
 
 
 @given(st.data())
-@settings(max_examples=80)
+@settings(max_examples=60)
 def test_any_flipped_bit_is_found(tmp_path_factory, same, data):
     """In any file: loading it by name is an error, and loading the latest is the one before, with a warning."""
     place = tmp_path_factory.mktemp("flip")

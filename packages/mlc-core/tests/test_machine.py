@@ -291,7 +291,7 @@ def make_machine(place_type, base, death, same):  # noqa: C901 - one class, many
 @pytest.mark.parametrize("place_type", [LocalPlace, MemoryPlace])
 def test_any_life_of_a_directory(tmp_path, death, same, place_type):
     """Whatever happens to it, the model and the directory agree."""
-    examples = 40 if place_type is LocalPlace else 60
+    examples = 25 if place_type is LocalPlace else 40
     run_state_machine_as_test(
         make_machine(place_type, tmp_path, death, same),
         settings=settings(
