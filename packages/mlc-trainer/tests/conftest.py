@@ -22,7 +22,7 @@ LAB = Path(__file__).parent / "lab"
 sys.path.insert(0, str(LAB))  # configurations name `tiny:Net`
 torch.set_num_threads(1)
 if settings.default.deadline is not None:  # run by itself, without the repository around it
-    settings.register_profile("patient", deadline=None, max_examples=50)
+    settings.register_profile("patient", deadline=None, max_examples=30)
     settings.load_profile("patient")
 
 BASE = {

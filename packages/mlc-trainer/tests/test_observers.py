@@ -187,13 +187,14 @@ def test_bar_only_where_somebody_sees_it(monkeypatch, is_terminal, kind):
 
 
 def test_journal_alone_can_be_used(tmp_path):
-    """In a loop that somebody else owns."""
+    """In a loop that somebody else owns; every line is JSON for any reader, which has no NaN."""
     journal = Journal(tmp_path / "metrics.jsonl")
     journal.run_started(RUN, Position())
     journal.step_ended(Position(batch=1, step=1))
-    journal.step_logged(Position(batch=1, step=1), {"loss": 1.0})
+    journal.step_logged(Position(batch=1, step=1), {"loss": 1.0, "odd": float("nan"), "large": float("inf")})
     journal.run_ended(Position(batch=1, step=1), ValueError("enough"))
 
+    assert '"odd": null, "large": null' in (tmp_path / "metrics.jsonl").read_text()
     assert [1.0, "ValueError: enough"] == [
         line.get("loss", line.get("error")) for line in read_journal(tmp_path / "metrics.jsonl")
     ]

@@ -151,7 +151,7 @@ def check(text, kills, *, place, killer, killed, undisturbed, bits, unpack):
     assert [] == [name for name, one in in_memory.items() if not torch.equal(one, found[name])]
 
 
-@settings(deadline=None, max_examples=max(5, EXAMPLES // 3))
+@settings(deadline=None, max_examples=max(20, EXAMPLES // 3))
 @given(text=set_ups(), kills=deaths)
 def test_killed_anywhere_and_resumed_is_equal_to_the_bit(text, kills, place, killer, killed, undisturbed, bits, unpack):
     """Whatever is trained, and wherever it dies, once or more often: weights, states and metrics are the same."""

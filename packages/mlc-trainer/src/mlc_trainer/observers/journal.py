@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,9 @@ class Journal:
 
 
 def _line(content: Mapping[str, Any]) -> str:
-    return json.dumps(content) + "\n"
+    """JSON has no NaN and no infinity; a number that is neither here nor there is null."""
+    numbers = {name: one if not isinstance(one, float) or math.isfinite(one) else None for name, one in content.items()}
+    return json.dumps(numbers) + "\n"
 
 
 def _place(position: Position) -> dict[str, int]:
