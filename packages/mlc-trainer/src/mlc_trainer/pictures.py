@@ -65,13 +65,13 @@ def draw_predictions(
     found = prediction > 0
     columns = 1 + 3 * len(classes)
     figure = _figure((1.7 * columns, 1.75 * len(images) + 0.7))
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(f"{title}  (wrong: green was missed, red was invented)".strip(), fontsize=11)
     for row in range(len(images)):
         panels: list[tuple[str, Tensor, str | None]] = [("image", images[row, 0], "gray")]
         for channel, name in enumerate(classes):
             real, predicted = truth[row, channel] > 0.5, found[row, channel]
             panels += [(f"{name}: truth", real, "gray"), (f"{name}: predicted", predicted, "gray")]
-            panels += [(f"{name}: missed green, invented red", _errors(real, predicted), None)]
+            panels += [(f"{name}: wrong", _errors(real, predicted), None)]
         for column, (name, picture, colours) in enumerate(panels):
             axes = figure.add_subplot(len(images), columns, row * columns + column + 1)
             axes.imshow(picture.numpy().swapaxes(0, 1)[::-1], cmap=colours)
