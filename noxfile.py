@@ -95,7 +95,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=CURRENT)
 def thorough(session: nox.Session) -> None:
-    """Run all tests with twenty times as many examples where properties are tested. Takes an hour."""
+    """Run all tests with twenty times as many examples where properties are tested. Takes long."""
     run_tests(session, "--hypothesis-profile=thorough", *session.posargs, floor=0)
 
 
