@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mlc_core.naming import check_name
     from mlc_core.protocols import (
         Capabilities,
+        JoinableStaging,
+        JoinableStorage,
+        LinkingStaging,
         RetentionPolicy,
         SaveStrategy,
         Serializer,
@@ -46,6 +49,9 @@ __all__ = [
     "DiskFullError",
     "EntryExistsError",
     "FileRecord",
+    "JoinableStaging",
+    "JoinableStorage",
+    "LinkingStaging",
     "MismatchError",
     "ModelFit",
     "Moment",
@@ -80,7 +86,10 @@ __getattr__, __dir__ = lazy_exports(
         ),
         "manager": "CheckpointManager",
         "naming": "check_name",
-        "protocols": "Capabilities RetentionPolicy SaveStrategy Serializer Staging Storage TensorBytes",
+        "protocols": (
+            "Capabilities JoinableStaging JoinableStorage LinkingStaging RetentionPolicy SaveStrategy Serializer "
+            "Staging Storage TensorBytes"
+        ),
         "reader": "CheckpointReader open_checkpoint",
         "records": "Decision FileRecord Moment Monitor Saved",
         "restore": "ModelFit Restored",

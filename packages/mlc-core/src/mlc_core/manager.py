@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mlc_core import events
 from mlc_core.catalogs import save_strategies, serializers
+from mlc_core.clock import RunningTime
 from mlc_core.errors import (
     CheckpointWarning,
     ConfigurationError,
     EntryExistsError,
     StorageError,
 )
+from mlc_core.keeper import Keeper
 from mlc_core.naming import check_name, entry_names
 from mlc_core.options import choose_monitor, choose_retention, open_place, read_count, read_numbers
 from mlc_core.records import Moment, Saved
 from mlc_core.restore import Restored, restore
-from mlc_core.retention import decide
 from mlc_core.shelf import POINTERS, Shelf
 from mlc_core.strategies.memory import recall, remember
 from mlc_core.writer import draft, new_id, now, versions
@@ -88,6 +90,10 @@ class CheckpointManager:
         self.storage = open_place(checkpoint_dir, self.model_name)
         self.storage.sweep()
         self._shelf = Shelf(self.storage, self.monitor)
+        self._keeper = Keeper(self._shelf, self.retention)
+        latest = self._shelf.index.latest
+        self._clock = RunningTime(latest.elapsed if latest else 0.0)
+        self._save_seconds: float | None = None
         self._resume_strategy()
 
     # ------------------------------------------------------------------ saving
@@ -99,8 +105,12 @@ class CheckpointManager:
         step: int | None = None,
         epoch_ended: bool = True,
         metrics: Mapping[str, float] | None = None,
+        exception: str | None = None,
     ) -> str | None:
-        """Return why this moment should be saved, or None: the strategy's answer, asked once per moment."""
+        """Return why this moment should be saved, or None: the strategy's answer, asked once per moment.
+
+        Takes what `save_checkpoint` takes, and *exception*, the name of what ends the training at this moment.
+        """
         moment = Moment(
             model=self.model_name,
             epoch=read_count("epoch", epoch),
@@ -110,6 +120,9 @@ class CheckpointManager:
             monitor=self.monitor,
             best=self._shelf.best,
             latest=self._shelf.index.latest,
+            elapsed=self._clock.elapsed,
+            save_seconds=self._save_seconds,
+            exception=exception,
         )
         return self.strategy.should_save(moment)
 
@@ -150,6 +163,7 @@ class CheckpointManager:
         why = reason or self.due(epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
         if why is None:
             return None
+        began = time.perf_counter()
         with draft(
             self.storage, self._gather(model, optimizer, scheduler, items), serializer=self._serializer
         ) as files:
@@ -160,6 +174,7 @@ class CheckpointManager:
         except StorageError as error:
             msg = f"{saved.name} is saved, and what it replaces could not be removed: {error}"
             warnings.warn(msg, CheckpointWarning, stacklevel=2)
+        self._save_seconds = time.perf_counter() - began
         return self.storage.location(saved.name)
 
     def _gather(
@@ -202,6 +217,7 @@ class CheckpointManager:
                     metrics=metrics,
                     reasons=tuple(why.split("; ")),
                     created_at=now(),
+                    elapsed=self._clock.elapsed,
                     items=files.items,
                     files=files.files,
                     versions=versions(),
@@ -221,8 +237,7 @@ class CheckpointManager:
 
     def plan(self) -> tuple[Decision, ...]:
         """Return what `prune` would keep and remove now, and why. Changes nothing."""
-        self._shelf.index.refresh()
-        return decide(self.retention, self._shelf.index.saved)
+        return self._keeper.plan()
 
     def prune(self) -> tuple[Decision, ...]:
         """Remove what the policy does not keep, and return every decision. Runs by itself after each save.
@@ -230,39 +245,32 @@ class CheckpointManager:
         Raises:
             StorageError: If one could not be removed. The others were.
         """
-        removed: list[Decision] = []
-        troubles: list[StorageError] = []
-        with self.storage.lock():
-            decisions = self.plan()
-            for one in decisions:
-                if one.keep:
-                    continue
-                try:
-                    self.storage.remove(one.saved.name)
-                    removed.append(one)
-                except StorageError as error:
-                    troubles.append(error)
-            if removed:
-                self._shelf.index.refresh()
-                self._shelf.follow()
-        for one in removed:
-            events.checkpoint_removed(one.saved, self.storage, one.reason)
-        if troubles:
-            raise StorageError("; ".join(map(str, troubles))) from troubles[0]
-        return decisions
+        return self._keeper.prune()
+
+    def pin(self, checkpoint: Path | str) -> None:
+        """Let *checkpoint*, a name or a path, stay whatever the policy says, until it is unpinned.
+
+        Raises:
+            CheckpointNotFoundError: If there is no such checkpoint here.
+        """
+        self._keeper.pin(checkpoint)
+
+    def unpin(self, checkpoint: Path | str) -> None:
+        """Leave *checkpoint* to the policy again.
+
+        Raises:
+            CheckpointNotFoundError: If there is no such checkpoint here.
+        """
+        self._keeper.unpin(checkpoint)
 
     def set_pointer(self, pointer: str, checkpoint: Path | str) -> None:
         """Let *pointer*, as `final`, lead to *checkpoint*, until that one is removed.
 
         Raises:
-            ConfigurationError: If *pointer* is `best` or `latest`, which follow the index.
+            ConfigurationError: If *pointer* is `best` or `latest`, which follow the index, or means a pin.
             CheckpointNotFoundError: If there is no such checkpoint here.
         """
-        if pointer in POINTERS:
-            msg = f"{pointer!r} follows the index by itself; choose another name"
-            raise ConfigurationError(msg)
-        with self.storage.lock():
-            self.storage.point(pointer, self._shelf.find(str(checkpoint)).name)
+        self._keeper.set_pointer(pointer, checkpoint)
 
     # ------------------------------------------------------------------ loading
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "LARGEST", "MOST", "decode_manifest", "encode_manifest"]
 
-FORMAT = "mlc-checkpoint/1"
+FORMAT = "mlc-checkpoint/2"
 LARGEST = 64 << 20  # bytes; a manifest is a few kilobytes, and a hostile one must not fill the memory
 MOST = 2**53  # no count reaches it; every reader of JSON holds smaller ones exactly
 HEXADECIMAL = re.compile(r"[0-9a-f]{32}")
@@ -106,6 +106,13 @@ def _count(value: Any) -> int:
     return value
 
 
+def _seconds(value: Any) -> float:
+    if type(value) is not float or not 0 <= value < MOST:
+        msg = f"{str(value)[:80]!r} is no number of seconds"
+        raise TypeError(msg)
+    return value
+
+
 def _list(value: Any) -> list[Any]:
     if type(value) is not list:
         msg = f"{str(value)[:80]!r} is no list"
@@ -170,6 +177,7 @@ def _file(value: Any) -> FileRecord:
         size=_count(value["size"]),
         xxh3_128=_digest_text(value["xxh3_128"]),
         serializer=_text(value["serializer"]),
+        item=_optional(_text)(value["item"]),
     )
 
 
@@ -185,6 +193,7 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "metrics": _metrics,
     "reasons": _texts,
     "created_at": _text,
+    "elapsed": _seconds,
     "items": lambda value: _distinct(_texts(value)),
     "files": _files,
     "versions": _plain,

@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
     Buffer = bytes | bytearray | memoryview
 
-__all__ = ["Capabilities", "RetentionPolicy", "SaveStrategy", "Serializer", "Staging", "Storage", "TensorBytes"]
+__all__ = [
+    "Capabilities",
+    "JoinableStaging",
+    "JoinableStorage",
+    "LinkingStaging",
+    "RetentionPolicy",
+    "SaveStrategy",
+    "Serializer",
+    "Staging",
+    "Storage",
+    "TensorBytes",
+]
 
 
 @runtime_checkable
@@ -76,13 +87,23 @@ class Capabilities:
     """What is committed survives a power cut."""
     shared: bool
     """Several processes may write to it at once."""
+    links: bool = False
+    """What it stages is a `LinkingStaging`: a file that did not change need not be written again."""
+    joins: bool = False
+    """It is a `JoinableStorage`: several processes may write one checkpoint together."""
 
 
 class Staging(Protocol):
     """A checkpoint on its way: invisible to readers until it is committed."""
 
-    def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> None:
-        """Write *file* of *size* bytes; it is durable when this returns."""
+    def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> str:
+        """Write *file* of *size* bytes and return its XXH3 128-bit digest, 32 hexadecimal digits.
+
+        The file is durable when this returns. A piece may be used only until the next one is asked for.
+
+        Raises:
+            StorageError: If the pieces have not *size* bytes together, or the storage failed.
+        """
 
     def commit(self, entry: str, manifest: bytes) -> None:
         """Make all of it visible under the name *entry*, in one step, durably.
@@ -94,6 +115,17 @@ class Staging(Protocol):
 
     def discard(self) -> None:
         """Forget what was written. Does nothing after a commit, and never raises."""
+
+
+class LinkingStaging(Staging, Protocol):
+    """A staging that can take a file over from a committed checkpoint, without writing it."""
+
+    def link(self, file: str, entry: str) -> None:
+        """Let *file* be what it is in the committed *entry*. Removing either checkpoint never harms the other.
+
+        Raises:
+            StorageError: If that cannot be done; *file* can still be written.
+        """
 
 
 class Storage(Protocol):
@@ -142,3 +174,39 @@ class Storage(Protocol):
 
     def sweep(self) -> Sequence[str]:
         """Remove what writers that died left behind, and return what that was."""
+
+    def set_aside(self, entry: str) -> str:
+        """Take *entry* out of the checkpoints, in one step, without deleting anything; return where it lies now.
+
+        Raises:
+            FileNotFoundError: If there is no such entry.
+        """
+
+    def note(self, line: bytes) -> None:
+        """Append a *line* without a line break to the history. It need not survive a power cut."""
+
+    def notes(self) -> Sequence[bytes]:
+        """Return the lines of the history, oldest first."""
+
+
+@runtime_checkable
+class JoinableStorage(Storage, Protocol):
+    """A storage where several processes can write one checkpoint together."""
+
+    def stage(self, size: int) -> JoinableStaging:
+        """Begin a checkpoint of about *size* bytes, as every storage does."""
+
+    def join(self, token: str) -> Staging:
+        """Take part in what another process staged, named by its *token*. Its `discard` only takes leave.
+
+        Raises:
+            StorageError: If nothing of that name is staged.
+        """
+
+
+class JoinableStaging(Staging, Protocol):
+    """A staging that other processes can write to."""
+
+    @property
+    def token(self) -> str:
+        """What another process needs to know to `join`."""

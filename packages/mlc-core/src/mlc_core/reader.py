@@ -70,8 +70,7 @@ class CheckpointReader:
         trees = decode_document(self._read(records[STATE], verify=verify))
         state = {}
         for name in wanted:
-            found = [record for record in self.saved.files if record.name.partition(".")[0] == name]
-            tensors = self._load_tensors(found[0], verify=verify) if found else {}
+            tensors = self._tensors(name, verify=verify)
             try:
                 state[name] = decode(trees[name], tensors, copy=copy)
             except (KeyError, RecursionError, CorruptCheckpointError) as error:
@@ -91,10 +90,14 @@ class CheckpointReader:
 
     def tensors(self, item: str = "model") -> Mapping[str, tuple[str, tuple[int, ...]]]:
         """Return dtype and shape of each tensor of *item*; nothing but headers is read, and torch is not needed."""
-        found = [record for record in self.saved.files if record.name.partition(".")[0] == item]
-        if not found:
-            return {}
-        return {name: (one.dtype, one.shape) for name, one in self._load_tensors(found[0], verify=False).items()}
+        return {name: (one.dtype, one.shape) for name, one in self._tensors(item, verify=False).items()}
+
+    def _tensors(self, item: str, *, verify: bool) -> Mapping[str, TensorBytes]:
+        found: dict[str, TensorBytes] = {}
+        for record in self.saved.files:
+            if record.item == item:
+                found |= self._load_tensors(record, verify=verify)
+        return found
 
     def _load_tensors(self, record: FileRecord, *, verify: bool) -> Mapping[str, TensorBytes]:
         data = self._read(record, verify=verify)

@@ -55,7 +55,9 @@ class FileRecord:
     xxh3_128: str
     """XXH3 128-bit digest of the content, 32 hexadecimal digits."""
     serializer: str
-    """What reads it: a name among `serializers()`, or `json` for the state tree."""
+    """What reads it: a name among `serializers()`, or `json` for the state tree and the index of shards."""
+    item: str | None = None
+    """Whose tensors it holds, as `model`; None for what is no item's alone."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,6 +81,8 @@ class Saved:
     """Why it was saved."""
     created_at: str
     """UTC, ISO 8601. For people."""
+    elapsed: float = 0.0
+    """Seconds of running time since the first checkpoint here, over all restarts, by a clock that never goes back."""
     items: tuple[str, ...] = ()
     """What it holds: `model`, `optimizer`, …"""
     files: tuple[FileRecord, ...] = ()
@@ -107,6 +111,14 @@ class Moment:
     best: Saved | None
     """The best checkpoint so far by *monitor*."""
     latest: Saved | None
+    elapsed: float = 0.0
+    """Seconds of running time so far, as `Saved.elapsed`."""
+    save_seconds: float | None = None
+    """How long the last save of this process kept the caller waiting; None before the first one."""
+    saving: bool = False
+    """Whether an asynchronous save is still under way."""
+    exception: str | None = None
+    """What ends the training, as `KeyboardInterrupt`; None while it goes on."""
 
     @property
     def improved(self) -> bool:

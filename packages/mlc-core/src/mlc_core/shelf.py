@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from mlc_core.protocols import Storage
     from mlc_core.records import Monitor, Saved
 
-__all__ = ["POINTERS", "Shelf"]
+__all__ = ["PIN", "POINTERS", "Shelf"]
 
 POINTERS = ("best", "latest")
+PIN = "pinned-"  # a pin is a pointer: it is there for people, moves with the directory, and goes with its checkpoint
 
 
 class Shelf:
@@ -34,6 +35,12 @@ class Shelf:
     def best(self) -> Saved | None:
         """The best by the monitor, as of the last refresh."""
         return self.index.best(self._monitor)
+
+    @property
+    def pinned(self) -> frozenset[str]:
+        """The ids of the checkpoints that are pinned."""
+        names = {entry for pointer, entry in self.storage.pointers().items() if pointer.startswith(PIN)}
+        return frozenset(one.id for one in self.index.saved if one.name in names)
 
     def find(self, wanted: str) -> Saved:
         """Return the checkpoint here that *wanted* names: its name, its path, or a pointer.

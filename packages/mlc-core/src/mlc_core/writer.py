@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-import xxhash
+import attrs
 
 from mlc_core.catalogs import serializers
-from mlc_core.errors import StateError
 from mlc_core.manifest import encode_manifest
 from mlc_core.naming import STATE
 from mlc_core.records import FileRecord, Saved
@@ -26,6 +25,22 @@ if TYPE_CHECKING:
 __all__ = ["Draft", "draft", "new_id", "now", "versions"]
 
 JSON = "json"
+
+
+@attrs.frozen(kw_only=True)
+class Content:
+    """What one file of a checkpoint will be."""
+
+    name: str
+    size: int
+    pieces: Iterable[Buffer]
+    serializer: str
+    item: str | None
+
+    def write(self, staging: Staging) -> FileRecord:
+        """Write it, and return its record."""
+        digest = staging.write(self.name, self.size, self.pieces)
+        return FileRecord(name=self.name, size=self.size, xxh3_128=digest, serializer=self.serializer, item=self.item)
 
 
 class Draft:
@@ -56,35 +71,18 @@ def draft(storage: Storage, items: Mapping[str, object], *, serializer: str) -> 
     states = collect(items)
     form = serializers().make(serializer)
     document = encode_document(states)
-    contents: list[tuple[str, int, Iterable[Buffer], str]] = [(STATE, len(document), [document], JSON)]
+    contents = [Content(name=STATE, size=len(document), pieces=[document], serializer=JSON, item=None)]
     for name, state in states.items():
         if state.tensors:
             size, pieces = form.dump(state.tensors)
-            contents.append((f"{name}{form.suffix}", size, pieces, serializer))
-    staging = storage.stage(sum(size for _, size, _, _ in contents))
+            file = f"{name}{form.suffix}"
+            contents.append(Content(name=file, size=size, pieces=pieces, serializer=serializer, item=name))
+    staging = storage.stage(sum(one.size for one in contents))
     try:
-        records = tuple(_write(staging, *content) for content in contents)
+        records = tuple(one.write(staging) for one in contents)
         yield Draft(staging, tuple(states), records)
     finally:
         staging.discard()  # does nothing after a commit
-
-
-def _write(staging: Staging, name: str, size: int, pieces: Iterable[Buffer], serializer: str) -> FileRecord:
-    digest = xxhash.xxh3_128()
-    missing = size
-
-    def hashed() -> Iterator[Buffer]:
-        nonlocal missing
-        for piece in pieces:
-            digest.update(piece)
-            missing -= memoryview(piece).nbytes
-            yield piece
-
-    staging.write(name, size, hashed())
-    if missing:
-        msg = f"serializer {serializer!r} said that {name} has {size:,} bytes and gave {size - missing:,}"
-        raise StateError(msg)
-    return FileRecord(name=name, size=size, xxh3_128=digest.hexdigest(), serializer=serializer)
 
 
 def new_id() -> str:

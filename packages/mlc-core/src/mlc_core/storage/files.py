@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlc_core.errors import DiskFullError, StorageError
+from mlc_core.storage.hashing import Hashed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,21 +78,23 @@ def view(path: Path) -> memoryview:
         os.close(descriptor)
 
 
-def write_durably(path: Path, size: int, pieces: Iterable[Buffer]) -> None:
-    """Write a new file of *size* bytes and sync it.
+def write_durably(path: Path, size: int, pieces: Iterable[Buffer]) -> str:
+    """Write a new file of *size* bytes, sync it, and return its digest.
 
     Raises:
-        DiskFullError, StorageError: If the disk is full or fails.
+        DiskFullError, StorageError: If the disk is full or fails, or the pieces have not *size* bytes.
     """
+    hashed = Hashed(pieces, size, path)
     with failures(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             _reserve(descriptor, size)
-            for piece in pieces:
+            for piece in hashed:
                 _write_all(descriptor, memoryview(piece).cast("B"))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    return hashed.digest
 
 
 def _reserve(descriptor: int, size: int) -> None:

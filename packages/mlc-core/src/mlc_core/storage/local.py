@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalStorage"]
 
-STAGING, TRASH = ".staging-", ".trash-"
+OWN = ".mlc"  # everything that is no checkpoint; in a place of its own, so that the root changes with commits only
+STAGING, TRASH, QUARANTINE, HISTORY = f"{OWN}/staging", f"{OWN}/trash", f"{OWN}/quarantine", f"{OWN}/history.jsonl"
 GRACE = 60.0  # seconds; younger leftovers may belong to a writer that is about to lock them
 ROOM_TO_SPARE = 1 << 20  # bytes for manifests, directories and the file system's own records
 
@@ -47,8 +48,8 @@ class LocalStorage:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Durable, and shared by the processes of this machine."""
-        return Capabilities(durable=True, shared=True)
+        """Durable, shared by the processes that see the directory, with hard links."""
+        return Capabilities(durable=True, shared=True, links=True, joins=True)
 
     def entries(self) -> Mapping[str, str]:
         """Return the directories that hold a manifest; the token tells a directory from a later one of its name.
@@ -85,12 +86,23 @@ class LocalStorage:
         with files.failures(self._root):
             files.make_directory(self._root)
             files.check_room(self._root, size + ROOM_TO_SPARE)
-            return LocalStaging(self._root)
+            return LocalStaging(self._root, self._make(STAGING) / uuid.uuid4().hex)
+
+    def join(self, token: str) -> LocalStaging:
+        """Take part in what another process staged."""
+        path = self._root / STAGING / check_name(token)
+        with files.failures(path):
+            return LocalStaging(self._root, path, joined=True)
+
+    def _make(self, folder: str) -> Path:
+        path = self._root / folder
+        path.mkdir(parents=True, exist_ok=True)
+        return path
 
     def remove(self, entry: str) -> None:
         """Rename *entry* out of sight, then delete it."""
-        trash = self._root / f"{TRASH}{uuid.uuid4().hex}"
         with files.failures(self._root):
+            trash = self._make(TRASH) / uuid.uuid4().hex
             try:
                 (self._root / check_name(entry)).rename(trash)
             except FileNotFoundError:
@@ -133,8 +145,8 @@ class LocalStorage:
                 return
             if link.is_symlink() and str(link.readlink()) == entry:
                 return
-            new = self._root / f"{TRASH}{uuid.uuid4().hex}"
-            new.symlink_to(check_name(entry))
+            new = self._make(TRASH) / uuid.uuid4().hex
+            new.symlink_to(check_name(entry))  # relative to where it will be
             new.replace(link)
             files.sync_directory(self._root)
 
@@ -150,7 +162,7 @@ class LocalStorage:
     def sweep(self) -> Sequence[str]:
         """Remove staging directories that no living process holds, and trash that was not taken out."""
         swept = []
-        for path in sorted([*self._root.glob(f"{STAGING}*"), *self._root.glob(f"{TRASH}*")]):
+        for path in sorted([*self._root.glob(f"{STAGING}/*"), *self._root.glob(f"{TRASH}/*")]):
             with suppress(OSError):  # another process may be sweeping too
                 if time.time() - path.lstat().st_mtime < GRACE:
                     continue
@@ -163,25 +175,65 @@ class LocalStorage:
                 swept.append(path.name)
         return swept
 
+    def set_aside(self, entry: str) -> str:
+        """Rename *entry* into the quarantine, where nobody looks for checkpoints and nothing is deleted."""
+        target = self._root / QUARANTINE / f"{check_name(entry)}-{uuid.uuid4().hex[:8]}"
+        with files.failures(target, missing=FileNotFoundError):
+            self._make(QUARANTINE)
+            (self._root / entry).rename(target)
+            files.sync_directory(target.parent)
+            files.sync_directory(self._root)
+        return str(target)
+
+    def note(self, line: bytes) -> None:
+        """Append to `history.jsonl`, in one call, so that lines of several processes do not mix."""
+        with files.failures(self._root / HISTORY):
+            self._make(OWN)
+            descriptor = os.open(self._root / HISTORY, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                os.write(descriptor, line + b"\n")
+            finally:
+                os.close(descriptor)
+
+    def notes(self) -> Sequence[bytes]:
+        """Return the lines of `history.jsonl`; one that a dying process did not end is left out."""
+        path = self._root / HISTORY
+        with files.failures(path):
+            return path.read_bytes().split(b"\n")[:-1] if path.exists() else ()
+
 
 class LocalStaging:
-    """A directory beside the checkpoints, locked by this process until it is renamed or removed."""
+    """A directory beside the checkpoints, locked by the processes that write to it until it is renamed or removed."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, path: Path, *, joined: bool = False) -> None:
         self._root = root
-        self._path = root / f"{STAGING}{uuid.uuid4().hex}"
-        self._path.mkdir()
+        self._path = path
+        self._joined = joined
+        if not joined:
+            path.mkdir()
         try:
-            self._lock = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            self._path.rmdir()
+            if not joined:
+                path.rmdir()
             raise
         self._open = True
 
-    def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> None:
-        """Reserve *size* bytes, write them and sync the file."""
-        files.write_durably(self._path / check_name(file), size, pieces)
+    @property
+    def token(self) -> str:
+        """The name of the directory."""
+        return self._path.name
+
+    def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> str:
+        """Reserve *size* bytes, write and hash them, and sync the file."""
+        return files.write_durably(self._path / check_name(file), size, pieces)
+
+    def link(self, file: str, entry: str) -> None:
+        """Give the content that the committed *entry* has under the name *file* another name, here."""
+        target = self._path / check_name(file)
+        with files.failures(target):
+            os.link(self._root / check_name(entry) / file, target, follow_symlinks=False)
 
     def commit(self, entry: str, manifest: bytes) -> None:
         """Write the manifest, then rename the directory to *entry*."""
@@ -205,7 +257,8 @@ class LocalStaging:
         """Remove the directory, unless it was committed."""
         if self._open:
             self._close()
-            shutil.rmtree(self._path, ignore_errors=True)
+            if not self._joined:
+                shutil.rmtree(self._path, ignore_errors=True)
 
     def _close(self) -> None:
         self._open = False

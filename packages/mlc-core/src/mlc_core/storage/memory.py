@@ -7,9 +7,10 @@ import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from mlc_core.errors import EntryExistsError
+from mlc_core.errors import EntryExistsError, StorageError
 from mlc_core.naming import MANIFEST, check_name
 from mlc_core.protocols import Capabilities
+from mlc_core.storage.hashing import Hashed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ class MemoryStorage:
         self._entries: dict[str, Entry] = {}
         self._tokens: dict[str, str] = {}
         self._pointers: dict[str, str] = {}
+        self._aside: dict[str, Entry] = {}
+        self._notes: list[bytes] = []
         self._lock = threading.RLock()
 
     @classmethod
@@ -40,8 +43,8 @@ class MemoryStorage:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Neither durable nor shared."""
-        return Capabilities(durable=False, shared=False)
+        """Neither durable nor shared; a file can be in two checkpoints."""
+        return Capabilities(durable=False, shared=False, links=True)
 
     def entries(self) -> Mapping[str, str]:
         """Return the committed entries."""
@@ -49,11 +52,7 @@ class MemoryStorage:
 
     def read(self, entry: str, file: str) -> memoryview:
         """Return a copy of *file*."""
-        try:
-            return memoryview(bytearray(self._entries[check_name(entry)][check_name(file)]))
-        except KeyError:
-            msg = f"{self.url}/{entry}/{file} is not there"
-            raise FileNotFoundError(msg) from None
+        return memoryview(bytearray(self.content(entry, file)))
 
     def stage(self, size: int) -> MemoryStaging:
         """Begin with nothing."""
@@ -98,6 +97,33 @@ class MemoryStorage:
         """Find nothing: what was staged and not committed is gone with its writer."""
         return ()
 
+    def set_aside(self, entry: str) -> str:
+        """Move *entry* to where nobody looks for checkpoints."""
+        with self._lock:
+            if check_name(entry) not in self._entries:
+                msg = f"{self.url}/{entry} is not there"
+                raise FileNotFoundError(msg)
+            place = f"{entry}-{uuid.uuid4().hex[:8]}"
+            self._aside[place] = self._entries[entry]
+            self.remove(entry)
+        return f"{self.url}/quarantine/{place}"
+
+    def note(self, line: bytes) -> None:
+        """Keep *line*."""
+        self._notes.append(bytes(line))
+
+    def notes(self) -> Sequence[bytes]:
+        """Return the lines."""
+        return tuple(self._notes)
+
+    def content(self, entry: str, file: str) -> bytes:
+        """Return *file* itself, which nobody changes."""
+        try:
+            return self._entries[check_name(entry)][check_name(file)]
+        except KeyError:
+            msg = f"{self.url}/{entry}/{file} is not there"
+            raise FileNotFoundError(msg) from None
+
 
 class MemoryStaging:
     """Files that wait for their commit."""
@@ -106,9 +132,18 @@ class MemoryStaging:
         self._storage = storage
         self._files: Entry = {}
 
-    def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> None:
+    def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> str:
         """Join *pieces*."""
-        self._files[check_name(file)] = b"".join(bytes(piece) for piece in pieces)
+        hashed = Hashed(pieces, size, check_name(file))
+        self._files[file] = b"".join(bytes(piece) for piece in hashed)
+        return hashed.digest
+
+    def link(self, file: str, entry: str) -> None:
+        """Let two checkpoints have the same bytes."""
+        try:
+            self._files[check_name(file)] = self._storage.content(entry, file)
+        except FileNotFoundError as error:
+            raise StorageError(str(error)) from error
 
     def commit(self, entry: str, manifest: bytes) -> None:
         """Publish the files with their manifest."""
