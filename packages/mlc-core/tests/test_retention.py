@@ -12,25 +12,36 @@ from mlc_core.retention import (
     KeepAll,
     KeepBest,
     KeepBestAndLatest,
+    KeepEvery,
     KeepLatest,
+    KeepPareto,
+    KeepRecent,
+    KeepSpaced,
     KeepUnrepeated,
+    KeepWithin,
+    KeepWithinBudget,
     decide,
 )
 from mlc_core.retention.simple import rank
 from mlc_core.testing.strategies import monitors, numbered, saved_checkpoints
 
+metrics = st.sampled_from(["loss", "score"])
+modes = st.sampled_from(["min", "max"])
+lengths = st.dictionaries(st.integers(1, 3), st.none() | st.integers(1, 2), max_size=2)
 simple = st.one_of(
     st.just(KeepAll()),
     st.just(KeepUnrepeated()),
     st.builds(KeepLatest, count=st.integers(1, 4), epoch_ends_only=st.booleans()),
-    st.builds(
-        KeepBest,
-        metric=st.sampled_from(["loss", "score"]),
-        mode=st.sampled_from(["min", "max"]),
-        count=st.integers(1, 3),
-    ),
-    st.builds(KeepBestAndLatest, metric=st.just("loss"), mode=st.sampled_from(["min", "max"]), count=st.integers(1, 4)),
+    st.builds(KeepBest, metric=metrics, mode=modes, count=st.integers(1, 3)),
+    st.builds(KeepBestAndLatest, metric=st.just("loss"), mode=modes, count=st.integers(1, 4)),
     st.builds(KeepBestAndLatest, count=st.integers(1, 4)),
+    st.builds(KeepEvery, every=st.integers(1, 3), unit=st.sampled_from(["epochs", "steps"]), closest=st.booleans()),
+    st.builds(KeepSpaced, newest=st.integers(1, 2), each=lengths, unit=st.sampled_from(["epochs", "steps", "hours"])),
+    st.builds(KeepWithin, metric=metrics, mode=modes, tolerance=st.sampled_from([0, 0.25, 1])),
+    st.builds(KeepRecent, hours=st.sampled_from([0, 0.5, 1])),
+    st.builds(KeepWithinBudget, size=st.sampled_from([1, 110, 1100, 11110])),
+    st.builds(KeepWithinBudget, size=st.sampled_from([110, 1100]), metric=metrics, mode=modes),
+    st.builds(KeepPareto, metrics=st.dictionaries(metrics, modes, min_size=1)),
 )
 policies = st.recursive(
     simple,
@@ -77,6 +88,25 @@ def test_order_of_the_input_is_irrelevant(policy, saved, random):
 def test_policies_combined_never_leave_none(policy, saved):
     """Whatever is combined, one checkpoint stays."""
     assert any(one.keep for one in decide(policy, saved))
+
+
+@given(policies, saved_checkpoints(), st.sets(st.integers(0, 7)))
+def test_pruning_twice_is_pruning_once(policy, saved, positions):
+    """What was kept and pinned is kept again, whatever is combined.
+
+    One policy is left out: `KeepWithin` by a share of the best, joined by `&` to one that removes the best, may measure
+    by another one the second time.
+    """
+    pinned = {one.id for position, one in enumerate(saved) if position in positions}
+    kept = tuple(one.saved for one in decide(policy, saved, pinned=pinned) if one.keep)
+
+    assert kept == tuple(one.saved for one in decide(policy, kept, pinned=pinned) if one.keep)
+
+
+@given(policies, policies, saved_checkpoints())
+def test_or_never_keeps_less_and_and_never_more(one, other, saved):
+    """Adding a policy by `|` removes nothing that was kept before; adding one by `&` keeps nothing new."""
+    assert keep(one & other, saved) <= keep(one, saved) <= keep(one | other, saved)
 
 
 def test_last_one_stays_and_the_reason_says_so():
@@ -220,12 +250,48 @@ def test_policies_have_names():
         retention_policies().make("all"),
         retention_policies().make("best", metric="loss", mode="min"),
         retention_policies().make("best_and_latest", count=2),
+        retention_policies().make("every", every=5),
         retention_policies().make("latest", count=3),
+        retention_policies().make("pareto", metrics={"loss": "min"}),
+        retention_policies().make("recent", hours=2),
+        retention_policies().make("spaced", each={10: 2}),
         retention_policies().make("unrepeated"),
+        retention_policies().make("within", metric="loss", mode="min", tolerance=0.1),
+        retention_policies().make("within_budget", size="50GB"),
     ]
 
-    assert [KeepAll, KeepBest, KeepBestAndLatest, KeepLatest, KeepUnrepeated] == [type(one) for one in made]
+    assert [
+        KeepAll,
+        KeepBest,
+        KeepBestAndLatest,
+        KeepEvery,
+        KeepLatest,
+        KeepPareto,
+        KeepRecent,
+        KeepSpaced,
+        KeepUnrepeated,
+        KeepWithin,
+        KeepWithinBudget,
+    ] == [type(one) for one in made]
     assert all(isinstance(one, RetentionPolicy) for one in made)
+
+
+def test_policy_is_described_once():
+    """However many checkpoints it removes: its description may be long."""
+    described = []
+
+    class Silent:
+        def keep(self, saved):
+            return {}
+
+        def __str__(self):
+            described.append(self)
+            return "silence"
+
+    saved = run(*[(epoch, 0.5) for epoch in range(9)])
+
+    assert ["not kept by silence"] * 8 == [one.reason for one in decide(Silent(), saved) if not one.keep]
+    assert 1 == len(described)
 
 
 def test_foreign_policies_can_be_joined():

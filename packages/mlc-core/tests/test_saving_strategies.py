@@ -3,11 +3,30 @@
 import math
 from itertools import pairwise
 
+import attrs
 import pytest
 from hypothesis import given
 
 from mlc_core import ConfigurationError, Moment, Monitor, save_strategies
-from mlc_core.strategies import All, AnyOf, Best, Epoch, Interval
+from mlc_core.options import choose_monitor, choose_strategy
+from mlc_core.strategies import (
+    Adaptive,
+    All,
+    AllOf,
+    AnyOf,
+    Best,
+    Epoch,
+    FromFunction,
+    Interval,
+    Milestones,
+    OnException,
+    OnSignal,
+    OverheadBudget,
+    PerformanceBased,
+    TimeBased,
+    WallClock,
+    YoungDaly,
+)
 from mlc_core.strategies.memory import recall, remember
 from mlc_core.testing.save_strategy import play
 from mlc_core.testing.strategies import moments, numbered, runs
@@ -148,7 +167,113 @@ def test_impossible_interval_is_refused(options):
 
 def test_strategies_have_names():
     """Each can be made by name, with its options."""
-    made = [save_strategies().make(name) for name in ("all", "best", "epoch", "interval")]
+    needed = {"milestones": {"every": 5}, "wall_clock": {"hours": 2}, "young_daly": {"mtbf_hours": 8}}
+    plain = ("adaptive", "all", "best", "epoch", "interval", "on_exception", "overhead_budget", "performance_based")
+    made = [save_strategies().make(name, **needed.get(name, {})) for name in (*plain, "time_based", *needed)]
 
-    assert [All(), Best(), Epoch(), Interval(every=5)] == made
+    assert [
+        Adaptive(),
+        All(),
+        Best(),
+        Epoch(),
+        Interval(every=5),
+        OnException(),
+        OverheadBudget(),
+        PerformanceBased(),
+        TimeBased(),
+        Milestones(every=5),
+        WallClock(hours=2),
+        YoungDaly(mtbf_hours=8),
+    ] == made
     assert Interval(every=7, unit="steps") == save_strategies().make("interval", every=7, unit="steps")
+    with save_strategies().make("on_signal", signals=["SIGUSR2"]) as strategy:
+        assert isinstance(strategy, OnSignal)
+
+
+@given(moments())
+def test_only_one_strategy_saves_because_of_an_exception(asked):
+    """What the others count has not come when the training breaks off."""
+    end = attrs.evolve(asked, exception="MemoryError")
+    others = [
+        Adaptive(),
+        All(),
+        Best(),
+        Epoch(),
+        FromFunction(lambda _: True),
+        Interval(every=1),
+        Milestones(every=1),
+        OverheadBudget(),
+        PerformanceBased(),
+        TimeBased(minutes=1e-9),
+        WallClock(hours=1e-9),
+        YoungDaly(mtbf_hours=1),
+    ]
+
+    assert [None] * len(others) == [one.should_save(end) for one in others]
+    assert "MemoryError ends the training" == OnException().should_save(end)
+
+
+def test_operators_join_strategies():
+    """As they join policies; one of somebody else's can be on the right."""
+    either, both = Best() | Counting(), Epoch() & Interval(every=2)
+
+    assert isinstance(either, AnyOf)
+    assert isinstance(both, AllOf)
+    assert [None, None, "third"] == [either.should_save(moment(epoch)) for epoch in range(3)]
+    assert "end of the epoch; every 2 epochs" == both.should_save(moment(2))
+    assert both.should_save(moment(3)) is None
+    assert AllOf(()).should_save(moment(1)) is None
+    assert "end of the epoch" == (Epoch() | Epoch()).should_save(moment(1))
+
+
+def test_a_save_that_was_not_made_does_not_count():
+    """Every 30 minutes, but only at the end of an epoch: at the first end after the 30 minutes."""
+    strategy = TimeBased(minutes=30) & Epoch()
+    ends = {20, 35, 50, 70}
+    minutes = range(5, 75, 5)
+    asked = [attrs.evolve(moment(1, ended=minute in ends), elapsed=60.0 * minute) for minute in minutes]
+    saved = [minute for minute, one in zip(minutes, asked, strict=True) if strategy.should_save(one)]
+
+    assert [35, 70] == saved
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name"),
+    [
+        (Best(), "best"),
+        (Adaptive(), "adaptive"),
+        (PerformanceBased(), "performance_based"),
+        (Epoch() | (Epoch() & PerformanceBased()), "performance_based"),
+    ],
+)
+def test_strategies_that_need_a_metric_say_so(strategy, name):
+    """When the manager is made, also in combinations."""
+    with pytest.raises(ConfigurationError, match=f"save_strategy='{name}' needs a metric"):
+        choose_monitor(None, None, strategy)
+    assert choose_monitor("score", "max", strategy) == SCORE
+
+
+def test_strategy_is_a_name_an_object_or_a_function():
+    """And nothing else: a class is a slip of the pen."""
+
+    def every_second(asked):
+        return asked.epoch % 2 == 0
+
+    assert Best() == choose_strategy("best")
+    assert Interval(every=3) == choose_strategy(Interval(every=3))
+    assert FromFunction(every_second) == choose_strategy(every_second)
+    for wrong in (Best, 5, None, ["best"]):
+        with pytest.raises(ConfigurationError, match="must be a name as 'best', a strategy as"):
+            choose_strategy(wrong)
+
+
+def test_half_a_memory_is_refused_whole():
+    """What cannot be gone on from changes nothing."""
+    strategy = Adaptive()
+    strategy.should_save(moment(1, monitor=SCORE, score=0.5))
+    before = strategy.state_dict()
+
+    for wrong in ({}, {**before, "value": "high"}, {**before, "interval": [1]}):
+        with pytest.raises((KeyError, TypeError)):
+            strategy.load_state_dict(wrong)
+        assert before == strategy.state_dict()

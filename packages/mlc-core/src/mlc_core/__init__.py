@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mlc_hooks.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from mlc_core.auto import AutoCheckpointManager
     from mlc_core.catalogs import open_storage, retention_policies, save_strategies, serializers, storages
     from mlc_core.errors import (
         CheckpointError,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     )
     from mlc_core.manager import CheckpointManager
     from mlc_core.naming import check_name
+    from mlc_core.presets import create_checkpoint_manager, get_preset_checkpoint_config
     from mlc_core.protocols import (
         Capabilities,
         JoinableStaging,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from mlc_core.restore import ModelFit, Restored
 
 __all__ = [
+    "AutoCheckpointManager",
     "Capabilities",
     "CheckpointError",
     "CheckpointManager",
@@ -67,6 +70,8 @@ __all__ = [
     "StorageError",
     "TensorBytes",
     "check_name",
+    "create_checkpoint_manager",
+    "get_preset_checkpoint_config",
     "open_checkpoint",
     "open_storage",
     "retention_policies",
@@ -78,6 +83,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "auto": "AutoCheckpointManager",
         "catalogs": "open_storage retention_policies save_strategies serializers storages",
         "errors": (
             "CheckpointError CheckpointNotFoundError CheckpointWarning ConfigurationError "
@@ -86,6 +92,7 @@ __getattr__, __dir__ = lazy_exports(
         ),
         "manager": "CheckpointManager",
         "naming": "check_name",
+        "presets": "create_checkpoint_manager get_preset_checkpoint_config",
         "protocols": (
             "Capabilities JoinableStaging JoinableStorage LinkingStaging RetentionPolicy SaveStrategy Serializer "
             "Staging Storage TensorBytes"

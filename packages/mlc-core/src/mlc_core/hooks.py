@@ -16,23 +16,43 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mlc_save_strategies() -> Mapping[str, Callable[..., SaveStrategy]]:
-    """Offer the strategies `best`, `epoch`, `interval` and `all`."""
-    from mlc_core.strategies import All, Best, Epoch, Interval
+    """Offer the strategies that need nothing but their options."""
+    from mlc_core import strategies
 
-    return {"all": All, "best": Best, "epoch": Epoch, "interval": Interval}
+    return {
+        "adaptive": strategies.Adaptive,
+        "all": strategies.All,
+        "best": strategies.Best,
+        "epoch": strategies.Epoch,
+        "interval": strategies.Interval,
+        "milestones": strategies.Milestones,
+        "on_exception": strategies.OnException,
+        "on_signal": strategies.OnSignal,
+        "overhead_budget": strategies.OverheadBudget,
+        "performance_based": strategies.PerformanceBased,
+        "time_based": strategies.TimeBased,
+        "wall_clock": strategies.WallClock,
+        "young_daly": strategies.YoungDaly,
+    }
 
 
 @hookimpl
 def mlc_retention_policies() -> Mapping[str, Callable[..., RetentionPolicy]]:
-    """Offer the policies `latest`, `best`, `best_and_latest`, `unrepeated` and `all`."""
-    from mlc_core.retention import KeepAll, KeepBest, KeepBestAndLatest, KeepLatest, KeepUnrepeated
+    """Offer the policies of one rule each; `|` and `&` join them."""
+    from mlc_core import retention
 
     return {
-        "all": KeepAll,
-        "best": KeepBest,
-        "best_and_latest": KeepBestAndLatest,
-        "latest": KeepLatest,
-        "unrepeated": KeepUnrepeated,
+        "all": retention.KeepAll,
+        "best": retention.KeepBest,
+        "best_and_latest": retention.KeepBestAndLatest,
+        "every": retention.KeepEvery,
+        "latest": retention.KeepLatest,
+        "pareto": retention.KeepPareto,
+        "recent": retention.KeepRecent,
+        "spaced": retention.KeepSpaced,
+        "unrepeated": retention.KeepUnrepeated,
+        "within": retention.KeepWithin,
+        "within_budget": retention.KeepWithinBudget,
     }
 
 

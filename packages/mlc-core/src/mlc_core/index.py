@@ -31,6 +31,8 @@ class Index:
         self._turn = threading.Lock()
         self._known: Mapping[str, tuple[str, Saved | CorruptCheckpointError]] = {}
         self._highest = 0
+        self._saved: tuple[Saved, ...] = ()
+        self._best: dict[Monitor, Saved | None] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -48,6 +50,10 @@ class Index:
             came = [name for name in damaged if name not in self._known]
             sequences = [found.sequence for _, found in known.values() if isinstance(found, Saved)]
             self._highest = max(self._highest, *sequences, 0) + len(came)
+            if known != self._known:
+                sound = [found for _, found in known.values() if isinstance(found, Saved)]
+                self._saved = tuple(sorted(sound, key=lambda one: (one.sequence, one.id)))
+                self._best = {}
             self._known = known
 
     def _read(self, name: str, token: str) -> tuple[str, Saved | CorruptCheckpointError]:
@@ -64,8 +70,7 @@ class Index:
     @property
     def saved(self) -> tuple[Saved, ...]:
         """The checkpoints with a sound manifest, in order of commit."""
-        sound = [found for _, found in self._known.values() if isinstance(found, Saved)]
-        return tuple(sorted(sound, key=lambda one: (one.sequence, one.id)))
+        return self._saved
 
     @property
     def damaged(self) -> Mapping[str, CorruptCheckpointError]:
@@ -85,13 +90,16 @@ class Index:
     @property
     def latest(self) -> Saved | None:
         """The checkpoint committed last."""
-        return next(reversed(self.saved), None)
+        return self._saved[-1] if self._saved else None
 
     def best(self, monitor: Monitor | None) -> Saved | None:
         """Return the best by *monitor*, the earlier of two equals; None where nothing is monitored or measured."""
         if monitor is None:
             return None
-        return next(iter(rank(self.saved, monitor)), None)
+        best = self._best
+        if monitor not in best:
+            best[monitor] = next(iter(rank(self.saved, monitor)), None)
+        return best[monitor]
 
     def of_epoch(self, epoch: int) -> Saved | None:
         """Return the checkpoint of *epoch*: its end if that was saved, and of several the one committed last."""

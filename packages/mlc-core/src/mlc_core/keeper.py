@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import TYPE_CHECKING
 
 from mlc_core import events
 from mlc_core.errors import CheckpointWarning, ConfigurationError, StorageError
+from mlc_core.history import read_history, remembered_monitor, write_note
 from mlc_core.naming import check_name
 from mlc_core.retention import decide
 from mlc_core.shelf import PIN, POINTERS
-from mlc_core.writer import now
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from mlc_core.protocols import RetentionPolicy
-    from mlc_core.records import Decision
+    from mlc_core.records import Decision, Monitor, Saved
     from mlc_core.shelf import Shelf
 
 __all__ = ["Keeper"]
 
+DECISIONS = ("kept", "removed")
+
 
 class Keeper:
-    """Keeps of what is on *shelf* what *policy* says, and what is pinned."""
+    """Keeps of what is on *shelf* what *policy* says, and what is pinned.
 
-    def __init__(self, shelf: Shelf, policy: RetentionPolicy) -> None:
+    Args:
+        shelf: The checkpoints.
+        policy: What to keep of them.
+        monitor: What says which is best; written down, so that commands know it when no training runs.
+    """
+
+    def __init__(self, shelf: Shelf, policy: RetentionPolicy, *, monitor: Monitor | None = None) -> None:
         self._shelf = shelf
-        self._policy = policy
-        self._noted: dict[str, str] = {}
+        self.policy = policy
+        self._monitor = monitor
+        self._noted: dict[str, str] | None = None
+        """The last word on each checkpoint that is there; None until the history was read."""
 
     def plan(self) -> tuple[Decision, ...]:
         """Return what `prune` would keep and remove now, and why. Changes nothing."""
@@ -38,10 +48,13 @@ class Keeper:
         return self._decide()
 
     def _decide(self) -> tuple[Decision, ...]:
-        return decide(self._policy, self._shelf.index.saved, pinned=self._shelf.pinned)
+        return decide(self.policy, self._shelf.index.saved, pinned=self._shelf.pinned)
 
-    def prune(self) -> tuple[Decision, ...]:
-        """Remove what the policy does not keep, and return every decision.
+    def prune(self, *, only: Collection[str] | None = None) -> tuple[Decision, ...]:
+        """Remove what the policy does not keep, and return what was decided.
+
+        Args:
+            only: Ids of those that may be removed, as a person was shown; the others stay, whatever the policy says.
 
         Raises:
             StorageError: If one could not be removed. The others were.
@@ -50,7 +63,7 @@ class Keeper:
         removed: list[Decision] = []
         troubles: list[StorageError] = []
         with storage.lock():
-            decisions = self.plan()
+            decisions = tuple(one for one in self.plan() if one.keep or only is None or one.saved.id in only)
             for one in decisions:
                 if one.keep:
                     continue
@@ -62,34 +75,39 @@ class Keeper:
             if removed:
                 self._shelf.index.refresh()
                 self._shelf.follow()
-        self._note_news(decisions)
+        self._note_news([one for one in decisions if one.keep or one in removed])
         for one in removed:
             events.checkpoint_removed(one.saved, storage, one.reason)
         if troubles:
             raise StorageError("; ".join(map(str, troubles))) from troubles[0]
         return decisions
 
-    def pin(self, checkpoint: Path | str) -> None:
-        """Let *checkpoint* stay whatever the policy says, until it is unpinned.
+    def pin(self, checkpoint: Path | str, *, reason: str | None = None) -> None:
+        """Let *checkpoint* stay whatever the policy says, until it is unpinned; *reason* is written down.
 
         Raises:
             CheckpointNotFoundError: If there is no such checkpoint here.
         """
         with self._shelf.storage.lock():
-            name = self._shelf.find(str(checkpoint)).name
-            self._shelf.storage.point(f"{PIN}{name}", name)
-        self._note("pinned", name=name)
+            saved = self._shelf.find(str(checkpoint))
+            self._shelf.storage.point(f"{PIN}{saved.name}", saved.name)
+        write_note(self._shelf.storage, "pinned", name=saved.name, id=saved.id, reason=reason)
 
-    def unpin(self, checkpoint: Path | str) -> None:
-        """Leave *checkpoint* to the policy again.
+    def unpin(self, checkpoint: Path | str) -> bool:
+        """Leave *checkpoint* to the policy again; return whether it was pinned.
 
         Raises:
             CheckpointNotFoundError: If there is no such checkpoint here.
         """
-        with self._shelf.storage.lock():
-            name = self._shelf.find(str(checkpoint)).name
-            self._shelf.storage.point(f"{PIN}{name}", None)
-        self._note("unpinned", name=name)
+        storage = self._shelf.storage
+        with storage.lock():
+            saved = self._shelf.find(str(checkpoint))
+            pins = [one for one, entry in storage.pointers().items() if one.startswith(PIN) and entry == saved.name]
+            for pin in pins:
+                storage.point(pin, None)
+        if pins:
+            write_note(storage, "unpinned", name=saved.name, id=saved.id)
+        return bool(pins)
 
     def set_pointer(self, pointer: str, checkpoint: Path | str) -> None:
         """Let *pointer*, as `final`, lead to *checkpoint*, until that one is removed.
@@ -104,19 +122,48 @@ class Keeper:
         with self._shelf.storage.lock():
             self._shelf.storage.point(check_name(pointer), self._shelf.find(str(checkpoint)).name)
 
-    def _note_news(self, decisions: tuple[Decision, ...]) -> None:
-        """Write down the decisions that are not what they were, so that `why` can answer when a checkpoint is gone."""
-        for one in decisions:
-            answer = f"{one.keep}{one.reason}"
-            if self._noted.get(one.saved.id) != answer:
-                self._noted[one.saved.id] = answer
-                self._note("kept" if one.keep else "removed", name=one.saved.name, id=one.saved.id, reason=one.reason)
-        kept = {one.saved.id for one in decisions if one.keep}
-        self._noted = {key: answer for key, answer in self._noted.items() if key in kept}
+    # ------------------------------------------------------------------ history
 
-    def _note(self, event: str, **facts: Any) -> None:
+    def _note_news(self, decisions: Collection[Decision]) -> None:
+        """Write down what is not what it was, so that `why` can answer when a checkpoint is gone."""
+        storage = self._shelf.storage
+        noted = self._recall() if self._noted is None else self._noted
+        for one in decisions:
+            if one.saved.id not in noted:
+                self._note_saved(one.saved)
+            event = "kept" if one.keep else "removed"
+            answer = f"{event}: {one.reason}"
+            if noted.get(one.saved.id) != answer:
+                noted[one.saved.id] = answer
+                write_note(storage, event, name=one.saved.name, id=one.saved.id, reason=one.reason)
+        kept = {one.saved.id for one in decisions if one.keep}
+        self._noted = {key: answer for key, answer in noted.items() if key in kept}
+
+    def _note_saved(self, saved: Saved) -> None:
+        write_note(
+            self._shelf.storage,
+            "saved",
+            at=saved.created_at,
+            name=saved.name,
+            id=saved.id,
+            reason="; ".join(saved.reasons),
+            run=saved.run,
+            epoch=saved.epoch,
+            step=saved.step,
+            metrics={name: value for name, value in saved.metrics.items() if math.isfinite(value)},
+        )
+
+    def _recall(self) -> dict[str, str]:
+        """Return the last word on each checkpoint from the history, and add to it what is monitored."""
+        storage, monitor = self._shelf.storage, self._monitor
         try:
-            self._shelf.storage.note(orjson.dumps({"event": event, "at": now(), **facts}))
+            notes = read_history(storage)
         except StorageError as error:
-            msg = f"the history in {self._shelf.storage.location('')} was not continued: {error}"
-            warnings.warn(msg, CheckpointWarning, stacklevel=3)
+            msg = f"the history in {storage.location('')} cannot be read: {error}"
+            warnings.warn(msg, CheckpointWarning, stacklevel=2)
+            return {}
+        if monitor is not None and remembered_monitor(notes) != monitor:
+            write_note(storage, "monitored", metric=monitor.metric, mode=monitor.mode)
+        told = {note.id: "" for note in notes if note.id and note.event == "saved"}
+        decided = {note.id: f"{note.event}: {note.reason}" for note in notes if note.id and note.event in DECISIONS}
+        return {**told, **decided}

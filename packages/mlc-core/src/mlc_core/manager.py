@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import time
 import warnings
-from itertools import islice
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlc_core import events
-from mlc_core.catalogs import save_strategies, serializers
-from mlc_core.clock import RunningTime
-from mlc_core.errors import (
-    CheckpointWarning,
-    ConfigurationError,
-    EntryExistsError,
-    StorageError,
-)
+from mlc_core.background import choose_background
+from mlc_core.catalogs import serializers
+from mlc_core.decider import Decider
+from mlc_core.errors import CheckpointWarning, ConfigurationError
 from mlc_core.keeper import Keeper
-from mlc_core.naming import check_name, entry_names
-from mlc_core.options import choose_monitor, choose_retention, open_place, read_count, read_numbers
-from mlc_core.records import Moment, Saved
+from mlc_core.lazy import StepGate, only_steps_change
+from mlc_core.naming import check_name
+from mlc_core.options import (
+    choose_monitor,
+    choose_retention,
+    choose_strategy,
+    open_place,
+)
 from mlc_core.restore import Restored, restore
+from mlc_core.saver import Saver
 from mlc_core.shelf import POINTERS, Shelf
-from mlc_core.strategies.memory import recall, remember
-from mlc_core.writer import draft, new_id, now, versions
+from mlc_core.writer import lay_out
 from mlc_hooks import open_door
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
+    from typing import Self
 
+    from mlc_core.background import Saving, Where
     from mlc_core.protocols import RetentionPolicy, SaveStrategy
-    from mlc_core.records import Decision, Mode
-    from mlc_core.writer import Draft
+    from mlc_core.records import Decision, Mode, Moment, Saved
 
 __all__ = ["CheckpointManager"]
-
-NAMES_TO_TRY = 10  # when names are taken by what is no checkpoint, such as one whose manifest was deleted
 
 
 class CheckpointManager:
@@ -47,7 +47,8 @@ class CheckpointManager:
     Args:
         checkpoint_dir: A directory or a URL; the checkpoints lie in *model_name* below it.
         model_name: One directory per model.
-        save_strategy: A name among `save_strategies()` (`best`, `epoch`, `interval`, `all`, …) or a strategy.
+        save_strategy: A name among `save_strategies()` (`best`, `epoch`, `interval`, `all`, …), a strategy, or a
+            function that says of a moment whether to save it.
         max_checkpoints: How many to keep: the best, the latest, and the ones before. Default 5.
         monitor_metric: The metric that says which is best. Needed by `best`.
         mode: `max` if more of the metric is better, `min` if less is. Needed with *monitor_metric*.
@@ -56,6 +57,8 @@ class CheckpointManager:
         save_scheduler: The same for the scheduler.
         serializer: A name among `serializers()`.
         run: An id of the run, kept in each checkpoint.
+        background: What `async_save_checkpoint` writes with: a `thread`, or a `process` started for it.
+        in_flight: How many asynchronous saves may be under way; each needs memory for one state.
 
     Raises:
         ConfigurationError: If the options contradict each other.
@@ -66,7 +69,7 @@ class CheckpointManager:
         self,
         checkpoint_dir: Path | str,
         model_name: str,
-        save_strategy: str | SaveStrategy = "epoch",
+        save_strategy: str | SaveStrategy | Callable[[Moment], object] = "epoch",
         max_checkpoints: int | None = None,
         monitor_metric: str | None = None,
         mode: Mode | None = None,
@@ -76,25 +79,33 @@ class CheckpointManager:
         save_scheduler: bool = True,
         serializer: str = "safetensors",
         run: str | None = None,
+        background: Where = "thread",
+        in_flight: int = 1,
     ) -> None:
         self.checkpoint_dir = checkpoint_dir
         self.model_name = check_name(model_name)
-        self.strategy = save_strategies().make(save_strategy) if isinstance(save_strategy, str) else save_strategy
+        self.strategy = choose_strategy(save_strategy)
         self.monitor = choose_monitor(monitor_metric, mode, self.strategy)
         self.retention = choose_retention(retention, max_checkpoints, self.monitor, self.strategy)
         self._leaves_out = {"optimizer": not save_optimizer, "scheduler": not save_scheduler}
         self._serializer = serializer
         serializers().find(serializer)  # a wrong name is refused now, not after the first epoch
-        self._run = run
         open_door("mlc_core")
         self.storage = open_place(checkpoint_dir, self.model_name)
         self.storage.sweep()
         self._shelf = Shelf(self.storage, self.monitor)
-        self._keeper = Keeper(self._shelf, self.retention)
-        latest = self._shelf.index.latest
-        self._clock = RunningTime(latest.elapsed if latest else 0.0)
-        self._save_seconds: float | None = None
-        self._resume_strategy()
+        self._keeper = Keeper(self._shelf, self.retention, monitor=self.monitor)
+        self._saver = Saver(self._shelf, self._keeper, model=self.model_name, run=run)
+        self._background = choose_background(self._saver, self.storage, background, in_flight)
+        self._gate = StepGate()
+        self._decider = Decider(
+            self.strategy,
+            model=self.model_name,
+            monitor=self.monitor,
+            shelf=self._shelf,
+            background=self._background,
+        )
+        self._decider.resume()
 
     # ------------------------------------------------------------------ saving
 
@@ -109,22 +120,13 @@ class CheckpointManager:
     ) -> str | None:
         """Return why this moment should be saved, or None: the strategy's answer, asked once per moment.
 
-        Takes what `save_checkpoint` takes, and *exception*, the name of what ends the training at this moment.
+        Takes what `save_checkpoint` takes, and *exception*, the name of what ends the training at this moment. A save
+        under way counts as saved.
+
+        Raises:
+            MlcError: What a save in the background has met since the last moment.
         """
-        moment = Moment(
-            model=self.model_name,
-            epoch=read_count("epoch", epoch),
-            step=read_count("step", step),
-            epoch_ended=epoch_ended,
-            metrics=read_numbers(metrics),
-            monitor=self.monitor,
-            best=self._shelf.best,
-            latest=self._shelf.index.latest,
-            elapsed=self._clock.elapsed,
-            save_seconds=self._save_seconds,
-            exception=exception,
-        )
-        return self.strategy.should_save(moment)
+        return self._decider.due(epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics, exception=exception)
 
     def save_checkpoint(
         self,
@@ -141,7 +143,8 @@ class CheckpointManager:
     ) -> Path | str | None:
         """Save, if the strategy says so, and return where; None if it does not.
 
-        The checkpoint is durable when this returns; only then are others removed.
+        The checkpoint is durable when this returns; only then are others removed. What is saved in the background
+        comes first.
 
         Args:
             model: The model, or anything with a `state_dict()`.
@@ -159,23 +162,94 @@ class CheckpointManager:
             StateError: If something cannot be saved without losing it.
             DiskFullError, StorageError: If there is no room or the storage fails. What was saved before is untouched.
         """
-        epoch, step, metrics = read_count("epoch", epoch), read_count("step", step), read_numbers(metrics)
-        why = reason or self.due(epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
-        if why is None:
-            return None
         began = time.perf_counter()
-        with draft(
-            self.storage, self._gather(model, optimizer, scheduler, items), serializer=self._serializer
-        ) as files:
-            saved = self._commit(files, why, epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
-        events.checkpoint_saved(saved, self.storage)
-        try:
-            self.prune()
-        except StorageError as error:
-            msg = f"{saved.name} is saved, and what it replaces could not be removed: {error}"
-            warnings.warn(msg, CheckpointWarning, stacklevel=2)
-        self._save_seconds = time.perf_counter() - began
+        facts = self._decider.decide(reason, epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
+        if facts is None:
+            return None
+        plan = lay_out(self._gather(model, optimizer, scheduler, items), serializer=self._serializer)
+        self._background.wait()
+        saved = self._saver.save(plan, facts)
+        self._decider.save_seconds = time.perf_counter() - began
         return self.storage.location(saved.name)
+
+    def async_save_checkpoint(
+        self,
+        model: object = None,
+        optimizer: object = None,
+        scheduler: object = None,
+        epoch: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+        *,
+        step: int | None = None,
+        epoch_ended: bool = True,
+        items: Mapping[str, object] | None = None,
+        reason: str | None = None,
+        lazy: bool = False,
+    ) -> Saving | None:
+        """Save in the background, if the strategy says so; None if it does not. Takes what `save_checkpoint` takes.
+
+        Returns once the state was copied, and waits for an earlier save only if *in_flight* of them are under way.
+        What goes wrong later is raised at the next moment, by `due` or by the next save, and by `wait`.
+
+        With *lazy* it returns before parameters and optimizer state were copied, and `optimizer.step()` will wait
+        until they are. Nothing else may change them until then.
+
+        Raises:
+            ConfigurationError: As above, and if *lazy* has no optimizer to wait.
+            MlcError: As above, for an earlier save.
+        """
+        began = time.perf_counter()
+        facts = self._decider.decide(reason, epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
+        if facts is None:
+            return None
+        if lazy:
+            self._gate.watch(optimizer)
+        plan = lay_out(self._gather(model, optimizer, scheduler, items), serializer=self._serializer)
+        later = only_steps_change(model, optimizer) if lazy else _nothing
+        saving = self._background.submit(plan, facts, later=later, location=self.storage.location)
+        if lazy:
+            self._gate.close_until_staged(saving)
+        self._decider.save_seconds = time.perf_counter() - began
+        return saving
+
+    def wait(self) -> None:
+        """Wait until everything that was saved in the background is durable.
+
+        Raises:
+            MlcError: If one could not be saved.
+        """
+        self._background.wait()
+
+    def close(self) -> None:
+        """Wait, and end what saves in the background; another asynchronous save is refused.
+
+        Raises:
+            MlcError: If one could not be saved.
+        """
+        self._background.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def guard(self, state: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
+        """Save when the block ends with an exception, if the strategy says so: `on_exception` does.
+
+        Args:
+            state: Returns the arguments for `save_checkpoint` at that moment.
+        """
+        try:
+            yield
+        except BaseException as error:
+            given = dict(state())
+            asked = {name: given[name] for name in ("epoch", "step", "metrics", "epoch_ended") if name in given}
+            reason = self.due(**asked, exception=type(error).__name__)
+            if reason is not None:
+                self.save_checkpoint(**{**given, "reason": reason})
+            raise
 
     def _gather(
         self, model: object, optimizer: object, scheduler: object, items: Mapping[str, object] | None
@@ -187,51 +261,6 @@ class CheckpointManager:
             msg = f"{', '.join(twice)} is given twice, as an argument and among items"
             raise ConfigurationError(msg)
         return {name: item for name, item in {**given, **(items or {})}.items() if not self._leaves_out.get(name)}
-
-    def _commit(
-        self,
-        files: Draft,
-        why: str,
-        *,
-        epoch: int | None,
-        step: int | None,
-        epoch_ended: bool,
-        metrics: Mapping[str, float],
-    ) -> Saved:
-        taken_meanwhile: list[EntryExistsError] = []
-        with self.storage.lock():
-            index = self._shelf.index
-            index.refresh()
-            taken = {*index.names, *self.storage.pointers()}
-            names = entry_names(epoch, step, epoch_ended=epoch_ended, taken=taken)
-            for name in islice(names, NAMES_TO_TRY):
-                saved = Saved(
-                    model=self.model_name,
-                    name=name,
-                    id=new_id(),
-                    sequence=index.next_sequence,
-                    run=self._run,
-                    epoch=epoch,
-                    step=step,
-                    epoch_ended=epoch_ended,
-                    metrics=metrics,
-                    reasons=tuple(why.split("; ")),
-                    created_at=now(),
-                    elapsed=self._clock.elapsed,
-                    items=files.items,
-                    files=files.files,
-                    versions=versions(),
-                    strategy=remember(self.strategy),
-                )
-                try:
-                    files.commit(saved)
-                except EntryExistsError as error:
-                    taken_meanwhile.append(error)
-                    continue
-                index.refresh()
-                self._shelf.follow()
-                return saved
-        raise taken_meanwhile[-1]
 
     # ------------------------------------------------------------------ keeping
 
@@ -281,6 +310,8 @@ class CheckpointManager:
         optimizer: Any = None,
         scheduler: Any = None,
         *,
+        items: Mapping[str, Any] | None = None,
+        only: str | Collection[str] | None = None,
         strict: bool = True,
         verify: bool = True,
     ) -> Restored:
@@ -294,6 +325,8 @@ class CheckpointManager:
             model: Gets its parameters and buffers back.
             optimizer: Gets its state back.
             scheduler: The same.
+            items: Other objects with a `load_state_dict()`, by the names they were saved under.
+            only: Read these items, as `"model"`, and no others.
             strict: Refuse a model that does not fit exactly; else load what fits and report the rest.
             verify: Hold every file against its digest first.
 
@@ -306,16 +339,17 @@ class CheckpointManager:
             StorageError: If it cannot be read, and no candidate can.
             MismatchError: If it does not fit. Nothing was changed, unless the message says what was.
         """
+        self._background.settle()
         wanted = None if checkpoint_path is None else str(checkpoint_path)
         if wanted is None or wanted in POINTERS:
-            reader, state, passed_over = self._shelf.load_first_valid(wanted, verify=verify)
+            reader, state, passed_over = self._shelf.load_first_valid(wanted, only=only, verify=verify)
         else:
             reader, passed_over = self._shelf.open(wanted), ()
-            state = reader.load_all(verify=verify)
+            state = reader.load(only=only, verify=verify)
         if passed_over:
             msg = f"loading {reader.location}, and not what cannot be used: {'; '.join(passed_over)}"
             warnings.warn(msg, CheckpointWarning, stacklevel=2)
-        fit = restore(reader, state, model=model, optimizer=optimizer, scheduler=scheduler, strict=strict)
+        fit = restore(reader, state, model=model, optimizer=optimizer, scheduler=scheduler, strict=strict, items=items)
         events.checkpoint_restored(reader.saved, reader.storage)
         return Restored(saved=reader.saved, state=state, fit=fit, passed_over=passed_over)
 
@@ -368,13 +402,6 @@ class CheckpointManager:
             "latest": saved[-1].name if saved else None,
         }
 
-    def _resume_strategy(self) -> None:
-        latest = self._shelf.index.latest
-        if latest is None:
-            return
-        try:
-            recall(self.strategy, latest.strategy)
-        except Exception as error:
-            cause = f"{type(error).__name__}: {error}"
-            msg = f"the save strategy begins anew, because it did not take its state from {latest.name} ({cause})"
-            warnings.warn(msg, CheckpointWarning, stacklevel=3)
+
+def _nothing(_: object) -> bool:
+    return False

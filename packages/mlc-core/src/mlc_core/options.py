@@ -5,30 +5,32 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from mlc_core.catalogs import open_storage
+from mlc_core.catalogs import open_storage, save_strategies
 from mlc_core.errors import ConfigurationError
 from mlc_core.manifest import MOST
+from mlc_core.protocols import SaveStrategy
 from mlc_core.records import Monitor
 from mlc_core.retention import KeepBestAndLatest
-from mlc_core.strategies import AnyOf, Best
+from mlc_core.strategies import Adaptive, AllOf, AnyOf, Best, FromFunction, PerformanceBased
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from mlc_core.protocols import RetentionPolicy, SaveStrategy, Storage
-    from mlc_core.records import Mode
+    from mlc_core.protocols import RetentionPolicy, Storage
+    from mlc_core.records import Mode, Moment
 
-__all__ = ["choose_monitor", "choose_retention", "open_place", "read_count", "read_numbers"]
+__all__ = ["choose_monitor", "choose_retention", "choose_strategy", "open_place", "read_count", "read_numbers"]
 
 MAX_CHECKPOINTS = 5
+MONITORING: dict[type, str] = {Adaptive: "adaptive", Best: "best", PerformanceBased: "performance_based"}
 
 
 def choose_monitor(metric: str | None, mode: Mode | None, strategy: SaveStrategy) -> Monitor | None:
     """Return the monitor, or None where nothing is monitored.
 
     Raises:
-        ConfigurationError: If one of *metric* and *mode* is missing, or *strategy* is `best` without them.
+        ConfigurationError: If one of *metric* and *mode* is missing, or *strategy* needs them.
     """
     example = "as monitor_metric='val_dice', mode='max'"
     if metric is not None and mode is not None:
@@ -36,16 +38,33 @@ def choose_monitor(metric: str | None, mode: Mode | None, strategy: SaveStrategy
     if metric is not None or mode is not None:
         msg = f"monitor_metric={metric!r} and mode={mode!r} go together, {example}"
         raise ConfigurationError(msg)
-    if _needs_monitor(strategy):
-        msg = f"save_strategy='best' needs a metric, {example}"
+    needing = _needs_monitor(strategy)
+    if needing is not None:
+        msg = f"save_strategy={needing!r} needs a metric, {example}"
         raise ConfigurationError(msg)
     return None
 
 
-def _needs_monitor(strategy: SaveStrategy) -> bool:
-    if isinstance(strategy, AnyOf):
-        return any(_needs_monitor(one) for one in strategy.strategies)
-    return isinstance(strategy, Best)
+def _needs_monitor(strategy: SaveStrategy) -> str | None:
+    """Return the name of the part of *strategy* that can do nothing without a monitor, or None."""
+    if isinstance(strategy, (AllOf, AnyOf)):
+        return next((name for one in strategy.strategies if (name := _needs_monitor(one))), None)
+    return next((name for kind, name in MONITORING.items() if isinstance(strategy, kind)), None)
+
+
+def choose_strategy(given: str | SaveStrategy | Callable[[Moment], object]) -> SaveStrategy:
+    """Return the strategy that is *given* by its name, by itself, or as a function of a moment.
+
+    Raises:
+        ConfigurationError: If it is none of these.
+        UnknownNameError: If no plugin offers a strategy of that name.
+    """
+    if isinstance(given, str):
+        return save_strategies().make(given)
+    if isinstance(given, type) or not (isinstance(given, SaveStrategy) or callable(given)):
+        msg = f"save_strategy={given!r} must be a name as 'best', a strategy as Best(), or a function of a moment"
+        raise ConfigurationError(msg)
+    return given if isinstance(given, SaveStrategy) else FromFunction(given)
 
 
 def choose_retention(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from mlc_core.memory import Deferred
     from mlc_core.records import Moment, Saved
 
     Buffer = bytes | bytearray | memoryview
@@ -58,8 +59,18 @@ class TensorBytes:
     dtype: str
     """As safetensors spells it: `F32`, `BF16`, `I64`, …"""
     shape: tuple[int, ...]
-    data: Buffer
-    """The elements in C order, little-endian."""
+    source: Buffer | Deferred
+    """Where the elements are, in C order, little-endian."""
+
+    @property
+    def data(self) -> Buffer:
+        """The elements as a buffer, copied from a device or another layout where they must be."""
+        return self.source if isinstance(self.source, (bytes, bytearray, memoryview)) else self.source.view()
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.source) if isinstance(self.source, (bytes, bytearray, memoryview)) else self.source.size
 
 
 class Serializer(Protocol):
@@ -158,7 +169,7 @@ class Storage(Protocol):
         """
 
     def remove(self, entry: str) -> None:
-        """Remove *entry*: invisible in one step, then gone. Removing what is not there is no error."""
+        """Remove *entry*: invisible in one step, gone soon after. Removing what is not there is no error."""
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other writers out of the short time between deciding and committing. Not to be taken twice at once."""

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import xxhash
 
 from mlc_core.catalogs import open_storage, serializers
-from mlc_core.errors import CheckpointNotFoundError, ConfigurationError, CorruptCheckpointError
+from mlc_core.errors import CheckpointNotFoundError, ConfigurationError, CorruptCheckpointError, StorageError
 from mlc_core.manifest import decode_manifest
+from mlc_core.memory import digest_of
 from mlc_core.naming import MANIFEST, STATE
 from mlc_core.state import decode_document
 from mlc_core.state.tree import decode
@@ -46,31 +46,40 @@ class CheckpointReader:
         for record in self.saved.files:
             self._read(record, verify=True)
 
-    def load(self, *, only: Collection[str] | None = None, verify: bool = True, copy: bool = True) -> dict[str, Any]:
+    def load(
+        self, *, only: str | Collection[str] | None = None, verify: bool = True, copy: bool = False
+    ) -> dict[str, Any]:
         """Return the state of each item, or of those in *only*.
 
+        Tensors share the mapped file until they are written to: then they get pages of their own, and the file never
+        changes. The space of a removed checkpoint is free once they are gone.
+
         Args:
-            only: Names of items; the others are not read.
+            only: A name of an item, or several; the files of others are not read.
             verify: Hold what is read against the manifest first.
-            copy: Give tensors memory of their own. Without, they share the mapped file until they are written to.
+            copy: Give tensors memory of their own at once.
 
         Raises:
             CheckpointNotFoundError: If an item in *only* is not in the checkpoint.
             CorruptCheckpointError: If a file is missing or changed.
         """
-        wanted = self.saved.items if only is None else tuple(only)
+        wanted = self.saved.items if only is None else (only,) if isinstance(only, str) else tuple(only)
         missing = [name for name in wanted if name not in self.saved.items]
         if missing:
             msg = f"{self.location} holds no {', '.join(missing)}; it holds {', '.join(self.saved.items)}"
             raise CheckpointNotFoundError(msg)
-        records = {record.name: record for record in self.saved.files}
-        if STATE not in records:
+        views = {
+            record.name: self._read(record, verify=verify)
+            for record in self.saved.files
+            if only is None or record.name == STATE or record.item in wanted
+        }
+        if STATE not in views:
             msg = f"{self.location}: the manifest lists no {STATE}"
             raise CorruptCheckpointError(msg)
-        trees = decode_document(self._read(records[STATE], verify=verify))
+        trees = decode_document(views[STATE])
         state = {}
         for name in wanted:
-            tensors = self._tensors(name, verify=verify)
+            tensors = self._tensors(name, views)
             try:
                 state[name] = decode(trees[name], tensors, copy=copy)
             except (KeyError, RecursionError, CorruptCheckpointError) as error:
@@ -78,34 +87,30 @@ class CheckpointReader:
                 raise CorruptCheckpointError(msg) from error
         return state
 
-    def load_all(self, *, verify: bool = True) -> dict[str, Any]:
-        """Return the state of each item, after every file was held against the manifest.
+    def raw_tensors(self, item: str = "model", *, verify: bool = True) -> Mapping[str, TensorBytes]:
+        """Return the tensors of *item* as bytes that share the mapped file. Torch is not needed.
 
         Raises:
             CorruptCheckpointError: If a file is missing or changed.
         """
-        if verify:
-            self.verify()
-        return self.load(verify=False)
+        records = [record for record in self.saved.files if record.item == item]
+        return self._tensors(item, {record.name: self._read(record, verify=verify) for record in records})
 
     def tensors(self, item: str = "model") -> Mapping[str, tuple[str, tuple[int, ...]]]:
         """Return dtype and shape of each tensor of *item*; nothing but headers is read, and torch is not needed."""
-        return {name: (one.dtype, one.shape) for name, one in self._tensors(item, verify=False).items()}
+        return {name: (one.dtype, one.shape) for name, one in self.raw_tensors(item, verify=False).items()}
 
-    def _tensors(self, item: str, *, verify: bool) -> Mapping[str, TensorBytes]:
+    def _tensors(self, item: str, views: Mapping[str, memoryview]) -> Mapping[str, TensorBytes]:
         found: dict[str, TensorBytes] = {}
         for record in self.saved.files:
-            if record.item == item:
-                found |= self._load_tensors(record, verify=verify)
+            if record.item != item:
+                continue
+            try:
+                found |= serializers().make(record.serializer).load(views[record.name])
+            except ValueError as error:
+                msg = f"{self.location}/{record.name}: {error}"
+                raise CorruptCheckpointError(msg) from error
         return found
-
-    def _load_tensors(self, record: FileRecord, *, verify: bool) -> Mapping[str, TensorBytes]:
-        data = self._read(record, verify=verify)
-        try:
-            return serializers().make(record.serializer).load(data)
-        except ValueError as error:
-            msg = f"{self.location}/{record.name}: {error}"
-            raise CorruptCheckpointError(msg) from error
 
     def _read(self, record: FileRecord, *, verify: bool) -> memoryview:
         try:
@@ -116,13 +121,20 @@ class CheckpointReader:
         if len(data) != record.size:
             msg = f"{self.location}/{record.name} has {len(data):,} bytes where {record.size:,} were committed"
             raise CorruptCheckpointError(msg)
-        if verify and xxhash.xxh3_128_hexdigest(data) != record.xxh3_128:
+        if verify and self._digest(data, record) != record.xxh3_128:
             msg = (
                 f"{self.location}/{record.name} was changed after it was committed: its digest does not match; "
                 "load another checkpoint, or restore the file from a copy"
             )
             raise CorruptCheckpointError(msg)
         return data
+
+    def _digest(self, data: memoryview, record: FileRecord) -> str:
+        try:
+            return digest_of(data)
+        except OSError as error:
+            msg = f"{self.location}/{record.name} cannot be read ({error.strerror}): the disk is failing"
+            raise StorageError(msg) from error
 
 
 def open_checkpoint(path: Path | str) -> CheckpointReader:

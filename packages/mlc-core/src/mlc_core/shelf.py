@@ -11,7 +11,7 @@ from mlc_core.index import Index
 from mlc_core.reader import CheckpointReader, open_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from typing import Any
 
     from mlc_core.protocols import Storage
@@ -30,11 +30,18 @@ class Shelf:
         self.storage = storage
         self._monitor = monitor
         self.index = Index(storage)
+        self._distrusted: set[str] = set()
 
     @property
     def best(self) -> Saved | None:
         """The best by the monitor, as of the last refresh."""
         return self.index.best(self._monitor)
+
+    @property
+    def trusted_latest(self) -> Saved | None:
+        """The latest, unless it was found to be corrupt: a new checkpoint may share its files with this one."""
+        latest = self.index.latest
+        return None if latest is None or latest.id in self._distrusted else latest
 
     @property
     def pinned(self) -> frozenset[str]:
@@ -70,7 +77,7 @@ class Shelf:
             return open_checkpoint(wanted)
 
     def load_first_valid(
-        self, pointer: str | None, *, verify: bool
+        self, pointer: str | None, *, only: str | Collection[str] | None, verify: bool
     ) -> tuple[CheckpointReader, dict[str, Any], tuple[str, ...]]:
         """Return the first of the `candidates` that can be loaded, its state, and why others could not be.
 
@@ -82,8 +89,9 @@ class Shelf:
         troubles: list[CorruptCheckpointError | StorageError] = []
         for reader in readers:
             try:
-                state = reader.load_all(verify=verify)
+                state = reader.load(only=only, verify=verify)
             except (CorruptCheckpointError, StorageError) as error:
+                self._distrusted.add(reader.saved.id)
                 troubles.append(error)
                 continue
             causes = (*self.index.damaged.values(), *troubles)

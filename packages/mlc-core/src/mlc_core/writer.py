@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import platform
 import sys
 import uuid
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import attrs
 
 from mlc_core.catalogs import serializers
+from mlc_core.errors import StorageError
 from mlc_core.manifest import encode_manifest
 from mlc_core.naming import STATE
 from mlc_core.records import FileRecord, Saved
+from mlc_core.shards import cut, index_document, index_name, shard_names
 from mlc_core.state import collect, encode_document
+from mlc_core.state.frozen import frozen_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from mlc_core.protocols import Buffer, Staging, Storage
+    from mlc_core.increment import Increment
+    from mlc_core.protocols import Buffer, LinkingStaging, Serializer, Staging, Storage, TensorBytes
 
-__all__ = ["Draft", "draft", "new_id", "now", "versions"]
+__all__ = ["Content", "Draft", "Plan", "Write", "draft", "lay_out", "new_id", "now", "versions", "write_here"]
 
 JSON = "json"
 
@@ -35,20 +42,72 @@ class Content:
     size: int
     pieces: Iterable[Buffer]
     serializer: str
-    item: str | None
+    item: str | None = None
+    frozen: bool = False
+    """Whether nothing in it trains."""
 
-    def write(self, staging: Staging) -> FileRecord:
-        """Write it, and return its record."""
-        digest = staging.write(self.name, self.size, self.pieces)
-        return FileRecord(name=self.name, size=self.size, xxh3_128=digest, serializer=self.serializer, item=self.item)
+
+@attrs.frozen
+class Plan:
+    """Everything that a checkpoint will be made of, before any of it is written."""
+
+    items: tuple[str, ...]
+    contents: tuple[Content, ...]
+
+
+def lay_out(items: Mapping[str, object], *, serializer: str) -> Plan:
+    """Return the plan of the checkpoint of *items*. Tensors stay where they are.
+
+    Raises:
+        ConfigurationError: If an item's name cannot name a file.
+        StateError: If something cannot be saved without losing it.
+    """
+    form = serializers().make(serializer)
+    with _no_collection():
+        states = collect(items)
+        document = encode_document(states)
+        contents = [Content(name=STATE, size=len(document), pieces=[document], serializer=JSON)]
+        for name, state in states.items():
+            if state.tensors:
+                contents += _files_of(name, state.tensors, frozen_names(items[name]), form, serializer)
+    return Plan(tuple(states), tuple(contents))
+
+
+def _files_of(
+    item: str, tensors: Mapping[str, TensorBytes], frozen: Collection[str], form: Serializer, serializer: str
+) -> list[Content]:
+    shards = cut(tensors, frozen)
+    names = shard_names(item, len(shards), form.suffix)
+    contents = []
+    for name, shard in zip(names, shards, strict=True):
+        size, pieces = form.dump(shard)
+        still = next(iter(shard)) in frozen
+        contents.append(Content(name=name, size=size, pieces=pieces, serializer=serializer, item=item, frozen=still))
+    if len(shards) > 1:
+        index = index_document(shards, names)
+        contents.append(Content(name=index_name(item, form.suffix), size=len(index), pieces=[index], serializer=JSON))
+    return contents
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector away while ten thousand small records are made, none of which is garbage."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Draft:
     """A checkpoint whose files are durable and that nobody can see yet."""
 
-    def __init__(self, staging: Staging, items: tuple[str, ...], files: tuple[FileRecord, ...]) -> None:
+    def __init__(self, staging: Staging, plan: Plan, files: tuple[FileRecord, ...]) -> None:
         self._staging = staging
-        self.items = items
+        self._plan = plan
+        self.items = plan.items
         self.files = files
 
     def commit(self, saved: Saved) -> None:
@@ -59,30 +118,55 @@ class Draft:
         """
         self._staging.commit(saved.name, encode_manifest(saved))
 
+    def written(self) -> Iterator[tuple[FileRecord, Iterable[Buffer]]]:
+        """Yield each file and the content that it was made from."""
+        for record, content in zip(self.files, self._plan.contents, strict=True):
+            yield record, content.pieces
+
+
+Write = Callable[["Staging", Content], str]
+
+
+def write_here(staging: Staging, content: Content) -> str:
+    """Write *content* to *staging* in this process, and return its digest."""
+    return staging.write(content.name, content.size, content.pieces)
+
 
 @contextmanager
-def draft(storage: Storage, items: Mapping[str, object], *, serializer: str) -> Iterator[Draft]:
-    """Write the state of *items* to *storage*; what is not committed inside the block is discarded.
+def draft(
+    storage: Storage, plan: Plan, *, before: Saved | None, increment: Increment, write: Write = write_here
+) -> Iterator[Draft]:
+    """Write what *plan* says to *storage*; what is not committed inside the block is discarded.
+
+    What the checkpoint *before* has already is taken over from there, where the storage can do that. For the rest
+    *write* is called.
 
     Raises:
-        StateError: If something cannot be saved without losing it, before anything is written.
         DiskFullError, StorageError: If there is no room or the storage fails.
     """
-    states = collect(items)
-    form = serializers().make(serializer)
-    document = encode_document(states)
-    contents = [Content(name=STATE, size=len(document), pieces=[document], serializer=JSON, item=None)]
-    for name, state in states.items():
-        if state.tensors:
-            size, pieces = form.dump(state.tensors)
-            file = f"{name}{form.suffix}"
-            contents.append(Content(name=file, size=size, pieces=pieces, serializer=serializer, item=name))
-    staging = storage.stage(sum(one.size for one in contents))
+    linked: dict[str, FileRecord] = {}
+    if storage.capabilities.links:
+        for one in plan.contents:
+            found = increment.find(one.name, one.size, one.pieces, before, frozen=one.frozen)
+            if found is not None:
+                linked[one.name] = found
+    staging = storage.stage(sum(one.size for one in plan.contents if one.name not in linked))
     try:
-        records = tuple(one.write(staging) for one in contents)
-        yield Draft(staging, tuple(states), records)
+        records = tuple(_put(staging, one, before, linked.get(one.name), write) for one in plan.contents)
+        yield Draft(staging, plan, records)
     finally:
         staging.discard()  # does nothing after a commit
+
+
+def _put(staging: Staging, content: Content, before: Saved | None, same: FileRecord | None, write: Write) -> FileRecord:
+    if before is not None and same is not None:
+        with suppress(StorageError):  # it was removed or changed meanwhile, or has as many links as it can: write it
+            cast("LinkingStaging", staging).link(content.name, before.name)
+            return attrs.evolve(same, item=content.item, serializer=content.serializer)
+    digest = write(staging, content)
+    return FileRecord(
+        name=content.name, size=content.size, xxh3_128=digest, serializer=content.serializer, item=content.item
+    )
 
 
 def new_id() -> str:
@@ -97,10 +181,15 @@ def now() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of what writes: Python, this package, and torch and NumPy where they are in use."""
-    from importlib.metadata import version
-
-    found = {"python": platform.python_version(), "mlc-core": version("mlc-core")}
+    found = {"python": platform.python_version(), "mlc-core": _own_version()}
     for name in ("torch", "numpy"):
         if name in sys.modules:
             found[name] = str(sys.modules[name].__version__)
     return found
+
+
+@functools.cache
+def _own_version() -> str:
+    from importlib.metadata import version
+
+    return version("mlc-core")

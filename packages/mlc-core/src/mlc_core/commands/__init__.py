@@ -1,4 +1,4 @@
-"""`mlc checkpoints`: list, show and verify."""
+"""`mlc checkpoints`: look, mend, keep and compare."""
 
 from mlc_core.commands.group import checkpoints
 

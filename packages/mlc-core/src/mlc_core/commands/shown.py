@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from mlc_core.shelf import PIN
 from mlc_hooks.console import human_size
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from mlc_core.reader import CheckpointReader
     from mlc_core.records import Saved
 
-__all__ = ["as_row", "as_text", "facts"]
+__all__ = ["as_row", "as_text", "facts", "link_changes"]
 
 METRICS_IN_A_ROW = 4
 
@@ -42,7 +43,8 @@ def as_row(saved: Saved, links: Sequence[str]) -> tuple[object, ...]:
     metrics = "  ".join(f"{name} {value:.4g}" for name, value in shown) + more
     when = saved.created_at[:19].replace("T", " ")
     reasons = "; ".join(saved.reasons)
-    return saved.name, ", ".join(sorted(links)), saved.epoch, saved.step, metrics, human_size(saved.size), when, reasons
+    shown_links = sorted({"pinned" if one.startswith(PIN) else one for one in links})
+    return saved.name, ", ".join(shown_links), saved.epoch, saved.step, metrics, human_size(saved.size), when, reasons
 
 
 def as_text(reader: CheckpointReader) -> str:
@@ -61,3 +63,8 @@ def as_text(reader: CheckpointReader) -> str:
         "written by": ", ".join(f"{name} {version}" for name, version in saved.versions.items()),
     }
     return "\n".join(f"{name:11} {value}" for name, value in lines.items() if value not in {None, ""})
+
+
+def link_changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str | None]:
+    """Return where each link that changed leads now, None for one that is gone."""
+    return {link: after.get(link) for link in sorted({*before, *after}) if before.get(link) != after.get(link)}

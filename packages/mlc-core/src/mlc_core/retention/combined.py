@@ -48,9 +48,10 @@ class AllOf(Composable):
 
 
 def _join(answers: Sequence[Mapping[str, str]], saved: Sequence[Saved], *, every: bool) -> Mapping[str, str]:
+    ids = [set(answer) for answer in answers]
+    joined = (set.intersection if every else set.union)(*ids) if ids else set()
     kept = {}
-    for one in saved:
-        reasons = [answer[one.id] for answer in answers if one.id in answer]
-        if reasons and (not every or len(reasons) == len(answers)):
-            kept[one.id] = "; ".join(dict.fromkeys("; ".join(reasons).split("; ")))  # each once, also from inner ones
+    for key in [one.id for one in saved if one.id in joined]:
+        reasons = "; ".join(answer[key] for answer in answers if key in answer)
+        kept[key] = "; ".join(dict.fromkeys(reasons.split("; ")))  # each once, also from inner ones
     return kept

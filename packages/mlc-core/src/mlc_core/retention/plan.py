@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter, lt
 from typing import TYPE_CHECKING
 
 from mlc_core.records import Decision
@@ -20,13 +21,19 @@ def decide(policy: RetentionPolicy, saved: Sequence[Saved], *, pinned: Collectio
 
     Those whose ids are *pinned* stay. The latest checkpoint stays if nothing else would: a run is never left with none.
     """
-    ordered = sorted(saved, key=lambda one: (one.sequence, one.id))
+    ordered = _in_order(saved)
     kept = dict(policy.keep(ordered))
-    for one in ordered:
-        if one.id in pinned:
-            kept[one.id] = f"pinned; {kept[one.id]}" if one.id in kept else "pinned"
+    held = frozenset(pinned)
+    if held:
+        kept |= {one.id: f"pinned; {kept[one.id]}" if one.id in kept else "pinned" for one in ordered if one.id in held}
     if ordered and not any(one.id in kept for one in ordered):
         kept[ordered[-1].id] = "the last one is never removed"
-    return tuple(
-        Decision(saved=one, keep=one.id in kept, reason=kept.get(one.id, f"not kept by {policy}")) for one in ordered
-    )
+    otherwise = f"not kept by {policy}"  # once: a policy may be long, and checkpoints many
+    return tuple(Decision(saved=one, keep=one.id in kept, reason=kept.get(one.id, otherwise)) for one in ordered)
+
+
+def _in_order(saved: Sequence[Saved]) -> Sequence[Saved]:
+    sequences = [one.sequence for one in saved]
+    if all(map(lt, sequences, sequences[1:])):  # as an index has them; sorting many takes its time even then
+        return saved
+    return sorted(saved, key=attrgetter("sequence", "id"))

@@ -8,28 +8,16 @@ import attrs
 
 from mlc_core.errors import ConfigurationError
 from mlc_core.records import Monitor
+from mlc_core.retention.checks import at_least_one
 from mlc_core.retention.combined import Composable
+from mlc_core.retention.ranking import best_of, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mlc_core.records import Mode, Saved
 
 __all__ = ["KeepAll", "KeepBest", "KeepBestAndLatest", "KeepLatest", "KeepUnrepeated", "rank"]
-
-
-def _at_least_one(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if value < 1:
-        msg = f"{attribute.name}={value} must be 1 or more"
-        raise ConfigurationError(msg)
-
-
-def rank(saved: Sequence[Saved], monitor: Monitor) -> list[Saved]:
-    """Return those of *saved* that have a number for the metric, best first, the earlier of two equals first."""
-    measured = [(monitor.value(one.metrics), one) for one in saved]
-    numbers = [(value, one) for value, one in measured if value is not None]
-    sign = -1 if monitor.mode == "max" else 1
-    return [one for _, one in sorted(numbers, key=lambda pair: (sign * pair[0], pair[1].sequence))]
 
 
 @attrs.frozen
@@ -45,15 +33,15 @@ class KeepAll(Composable):
 class KeepLatest(Composable):
     """Keep the *count* checkpoints that were committed last, of all or of those at the end of an epoch."""
 
-    count: int = attrs.field(default=1, validator=_at_least_one)
+    count: int = attrs.field(default=1, validator=at_least_one)
     epoch_ends_only: bool = False
 
     def keep(self, saved: Sequence[Saved]) -> Mapping[str, str]:
         """Keep the end of *saved*."""
-        chosen = [one for one in saved if one.epoch_ended or not self.epoch_ends_only][-self.count :]
+        chosen = [one for one in saved if one.epoch_ended] if self.epoch_ends_only else saved
         what = " at the end of an epoch" if self.epoch_ends_only else ""
         reason = f"the latest{what}" if self.count == 1 else f"one of the latest {self.count}{what}"
-        return {one.id: reason for one in chosen}
+        return {one.id: reason for one in chosen[-self.count :]}
 
 
 @attrs.frozen
@@ -62,8 +50,17 @@ class KeepUnrepeated(Composable):
 
     def keep(self, saved: Sequence[Saved]) -> Mapping[str, str]:
         """Keep the last of each."""
-        last = {_moment(one): one for one in saved}
-        return {one.id: "not trained again since" for one in last.values()}
+        return {one.id: "not trained again since" for one in _unrepeated(saved)}
+
+
+def _unrepeated(saved: Sequence[Saved]) -> Iterator[Saved]:
+    """Yield the last of each moment, newest first."""
+    seen = set()
+    for one in reversed(saved):
+        moment = _moment(one)
+        if moment not in seen:
+            seen.add(moment)
+            yield one
 
 
 def _moment(saved: Saved) -> tuple[object, ...]:
@@ -78,14 +75,14 @@ class KeepBest(Composable):
 
     metric: str
     mode: Mode
-    count: int = attrs.field(default=1, validator=_at_least_one)
+    count: int = attrs.field(default=1, validator=at_least_one)
 
     def __attrs_post_init__(self) -> None:
         Monitor(metric=self.metric, mode=self.mode)  # refuses a wrong mode now, not at the first save
 
     def keep(self, saved: Sequence[Saved]) -> Mapping[str, str]:
         """Keep the top of the ranking; the earlier of two equals ranks higher."""
-        best = rank(saved, Monitor(metric=self.metric, mode=self.mode))[: self.count]
+        best = best_of(saved, Monitor(metric=self.metric, mode=self.mode), self.count)
         word = "the best" if self.count == 1 else f"one of the best {self.count} by"
         return {one.id: f"{word} {self.metric} ({one.metrics[self.metric]:.6g})" for one in best}
 
@@ -98,7 +95,7 @@ class KeepBestAndLatest(Composable):
     two, both stay, even with a *count* of 1. Without a *metric* there is no best.
     """
 
-    count: int = attrs.field(validator=_at_least_one)
+    count: int = attrs.field(validator=at_least_one)
     metric: str | None = None
     mode: Mode | None = None
 
@@ -110,16 +107,13 @@ class KeepBestAndLatest(Composable):
 
     def keep(self, saved: Sequence[Saved]) -> Mapping[str, str]:
         """Keep the best, then from the end of *saved*."""
-        best = self._best(saved)
-        unrepeated = KeepUnrepeated().keep(saved)
-        newest_first = [one.id for one in reversed(saved) if one.id in unrepeated]
-        needed = {**best, **dict.fromkeys(newest_first[:1])}
-        ordered = list(dict.fromkeys([*best, *newest_first]))
-        latest = {one: "the latest" if one == saved[-1].id else "one of the latest" for one in newest_first}
-        return {
-            one: "; ".join(reason for reason in (best.get(one), latest.get(one)) if reason)
-            for one in ordered[: max(self.count, len(needed))]
-        }
+        kept = dict(self._best(saved))
+        for position, one in enumerate(_unrepeated(saved)):
+            if position > 0 and len(kept) >= self.count:
+                break
+            word = "one of the latest" if position > 0 else "the latest"
+            kept[one.id] = f"{kept[one.id]}; {word}" if one.id in kept else word
+        return kept
 
     def _best(self, saved: Sequence[Saved]) -> Mapping[str, str]:
         if self.metric is None or self.mode is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from mlc_core.memory import ALIGNMENT, Spans
 from mlc_core.protocols import TensorBytes
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ ITEM_SIZES = {
     "F64": 8, "I64": 8, "U64": 8, "C64": 8,
     "F32": 4, "I32": 4, "U32": 4,
     "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
-    "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I8": 1, "U8": 1, "BOOL": 1,
+    "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1,
 }  # fmt: skip
-PAGE = 4096  # data begins on a page, so that it can be written past the page cache and mapped in place
 LONGEST_HEADER = 100_000_000  # the library's own limit
 MOST_AXES = 64  # what torch and NumPy can hold
 
@@ -43,12 +44,12 @@ class Safetensors:
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         end = 0
         for name, tensor in ordered:
-            begin, end = end, end + len(tensor.data)
+            begin, end = end, end + tensor.size
             header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (begin, end)}
         text = orjson.dumps(header)
-        text += b" " * (-(len(text) + 8) % PAGE)
+        text += b" " * (-(len(text) + 8) % ALIGNMENT)  # data begins on a page, so that it can be mapped in place
         start = len(text).to_bytes(8, "little") + text
-        return len(start) + end, [start, *(tensor.data for _, tensor in ordered if len(tensor.data))]
+        return len(start) + end, Spans([start, *(tensor.source for _, tensor in ordered if tensor.size)])
 
     def load(self, data: memoryview) -> Mapping[str, TensorBytes]:
         """Return the tensors in *data*, sharing its memory.

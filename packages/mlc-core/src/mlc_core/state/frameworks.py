@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from mlc_core.errors import ConfigurationError, StateError
 from mlc_core.protocols import TensorBytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
     import numpy as np
     import torch
 
+    from mlc_core.memory import Slab
     from mlc_core.protocols import Buffer
 
 __all__ = [
+    "are_tied",
     "array_to_bytes",
     "bytes_to_array",
     "bytes_to_tensor",
-    "check_tensor",
     "is_array",
-    "is_tensor",
+    "pin",
     "require",
-    "storage_key",
     "tensor_to_bytes",
+    "tensor_types",
+    "unfit_error",
 ]
 
 TORCH_DTYPES = {
@@ -45,9 +50,17 @@ TORCH_DTYPES = {
     "BOOL": "bool",
     "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
     "C64": "complex64",
 }
-TORCH_NAMES = {name: code for code, name in TORCH_DTYPES.items()}
+WAYS_OUT = {  # of dtypes that the format does not know: the same bits under a dtype that it knows
+    "complex128": "torch.view_as_real(it), of float64, which torch.view_as_complex takes back",
+    "complex32": "torch.view_as_real(it), of float16, which torch.view_as_complex takes back",
+    "float4_e2m1fn_x2": "it.view(torch.uint8), which .view(torch.float4_e2m1fn_x2) takes back",
+}
+BITS = "it.view(torch.uint8), which .view(dtype) takes back"
 NUMPY_DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -66,50 +79,134 @@ NUMPY_DTYPES = {
 NUMPY_NAMES = {name: code for code, name in NUMPY_DTYPES.items()}
 
 
-def is_tensor(value: object) -> bool:
-    """Say whether *value* is a torch tensor, without importing torch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
-
-
 def is_array(value: object) -> bool:
     """Say whether *value* is a NumPy array or scalar, without importing NumPy."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic))
 
 
-def check_tensor(tensor: torch.Tensor, path: str) -> None:
-    """Refuse what has no exact form in a file.
+def unfit_error(tensor: torch.Tensor, path: str) -> StateError:
+    """Return why *tensor*, which lies at *path* in the state, has no exact form in a file, and the way out."""
+    kind = type(tensor)
+    if kind not in _torch_facts()[0]:
+        return StateError(f"{path} is a {kind.__module__}.{kind.__qualname__}; {_leave_class(kind)}")
+    strange = _describe(tensor)
+    if strange is not None:
+        return StateError(f"{path} is {strange[0]}, which safetensors cannot hold; {strange[1]}")
+    way_out = WAYS_OUT.get(_name_dtype(tensor), BITS)
+    return StateError(f"{path} has dtype {tensor.dtype}, which safetensors cannot hold; save {way_out}")
 
-    Raises:
-        StateError: If it is not a plain dense tensor of a dtype that a file can hold; names *path* and the way out.
-    """
+
+def _leave_class(kind: type) -> str:
+    """Return what to save instead of a tensor of the class *kind*."""
+    if kind.__name__.startswith("Uninitialized"):
+        return "run the model once, so that it gets its shape, and then save it"
+    if kind.__name__ == "DTensor":
+        return "it is one shard of several: save its full_tensor()"
+    return "save the plain tensor that it stands for"
+
+
+def _describe(tensor: torch.Tensor) -> tuple[str, str] | None:
+    """Return what makes *tensor* more or less than its elements in order, and the way out; None if nothing does."""
     import torch
 
-    kind = type(tensor)
-    if kind not in {torch.Tensor, torch.nn.Parameter}:
-        msg = f"{path} is a {kind.__module__}.{kind.__qualname__}; save the plain tensor that it stands for"
-        raise StateError(msg)
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-        what = "quantized" if tensor.is_quantized else "without data (meta)" if tensor.is_meta else str(tensor.layout)
-        msg = f"{path} is {what}, which safetensors cannot hold; save a dense copy of it, or its parts"
-        raise StateError(msg)
-    if _name_dtype(tensor) not in TORCH_NAMES:
-        msg = f"{path} has dtype {tensor.dtype}, which safetensors cannot hold; save a view or a copy of another dtype"
-        raise StateError(msg)
+    if tensor.is_meta:
+        return "without data (meta)", "give the model its values first: model.to_empty(device=…), then load them"
+    if tensor.is_quantized:
+        return "quantized", "save its int_repr() and its scales and zero points, or a dequantize()d copy"
+    if tensor.is_nested:
+        return "nested", "save a list of the tensors that it consists of: its unbind()"
+    if tensor.layout is not torch.strided:
+        parts = "its indices() and values()" if tensor.layout is torch.sparse_coo else "its parts"
+        return str(tensor.layout), f"save a dense copy of it, or {parts}"
+    return None
 
 
 def _name_dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def tensor_to_bytes(tensor: torch.Tensor) -> TensorBytes:
-    """Return the elements of a checked *tensor*, sharing its memory where it is on the CPU and contiguous."""
+class TensorMemory:
+    """The elements of a checked torch tensor, where they are."""
+
+    __slots__ = ("size", "tensor")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+        self.size = tensor.nbytes
+
+    def address(self) -> int | None:
+        """Return where the elements are, if they are on the CPU and in order."""
+        tensor = self.tensor
+        if tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg()):
+            return tensor.data_ptr()
+        return None
+
+    def view(self) -> Buffer:
+        """Return the elements, sharing their memory if they are on the CPU and in order."""
+        import torch
+
+        if not self.size:
+            return b""
+        plain = self.tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+        data: Buffer = plain.reshape(-1).view(torch.uint8).numpy().data
+        return data
+
+    def copy_to(self, target: memoryview) -> None:
+        """Copy the elements to *target*, from a device straight into it."""
+        import torch
+
+        if self.size:
+            plain = self.tensor.detach().resolve_conj().resolve_neg().contiguous()
+            torch.frombuffer(target, dtype=torch.uint8).copy_(plain.reshape(-1).view(torch.uint8))
+
+
+def tensor_to_bytes(tensor: torch.Tensor) -> TensorBytes | None:
+    """Return the elements of *tensor*, which stay where they are until they are needed; None if it has no exact form.
+
+    Asked for each of ten thousand tensors: what is wrong with one, `unfit_error` says.
+    """
+    plain, strided, codes = _torch_facts()
+    code = codes.get(tensor.dtype)
+    strange = tensor.layout is not strided or tensor.is_meta or tensor.is_nested
+    if code is None or type(tensor) not in plain or strange:
+        return None
+    return TensorBytes(code, tuple(tensor.shape), TensorMemory(tensor))
+
+
+@functools.cache
+def _torch_facts() -> tuple[frozenset[type], torch.layout, Mapping[torch.dtype, str]]:
     import torch
 
-    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    data: Buffer = plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b""
-    return TensorBytes(TORCH_NAMES[_name_dtype(tensor)], tuple(tensor.shape), data)
+    codes = {getattr(torch, name): code for code, name in TORCH_DTYPES.items() if hasattr(torch, name)}
+    return frozenset({torch.Tensor, torch.nn.Parameter}), torch.strided, codes
+
+
+def pin(slab: Slab) -> Slab:
+    """Let CUDA copy to *slab* at full speed, if it is in use; the memory is pinned until it is given back."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(slab.address, slab.size, 0))
+        weakref.finalize(slab, torch.cuda.cudart().cudaHostUnregister, slab.address)
+    return slab
+
+
+def tensor_types() -> tuple[type, ...]:
+    """Return what torch calls a tensor; nothing where torch is not in use. Does not import it."""
+    torch = sys.modules.get("torch")
+    return (torch.Tensor,) if torch is not None else ()
+
+
+def are_tied(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Say whether two tensors at one address are the very same elements seen the same way."""
+    return (
+        one.device == other.device
+        and one.dtype == other.dtype
+        and one.shape == other.shape
+        and one.stride() == other.stride()
+        and one.is_conj() == other.is_conj()
+        and one.is_neg() == other.is_neg()
+    )
 
 
 def bytes_to_tensor(raw: TensorBytes) -> torch.Tensor:
@@ -151,14 +248,6 @@ def bytes_to_array(raw: TensorBytes) -> np.ndarray[Any, Any]:
     numpy = require("numpy")
     flat: np.ndarray[Any, Any] = numpy.frombuffer(raw.data, dtype=NUMPY_DTYPES[raw.dtype], count=math.prod(raw.shape))
     return flat.reshape(raw.shape).copy()
-
-
-def storage_key(tensor: torch.Tensor) -> tuple[object, ...] | None:
-    """Return what two tied tensors have in common: the very same elements seen the same way."""
-    if tensor.numel() == 0:
-        return None
-    seen = (tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.is_conj(), tensor.is_neg())
-    return (tensor.device, tensor.data_ptr(), *seen)
 
 
 def require(name: str) -> ModuleType:

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from mlc_core.errors import ConfigurationError, CorruptCheckpointError, StateError
 from mlc_core.state import frameworks
 
@@ -31,20 +29,27 @@ class TensorSink:
 
     def __init__(self) -> None:
         self.tensors: dict[str, TensorBytes] = {}
-        self._tied: dict[tuple[object, ...], str] = {}
+        self.tensor_types = frameworks.tensor_types()
+        self._met: dict[int, list[tuple[Any, str]]] = {}
 
-    def put(self, value: Any, path: tuple[str, ...], where: str) -> str:
-        """Keep the tensor or array *value* and return its name."""
-        if not frameworks.is_tensor(value):
-            return self._name(frameworks.array_to_bytes(value, where), path)
-        frameworks.check_tensor(value, where)
-        key = frameworks.storage_key(value)
-        if key is None or key not in self._tied:
-            name = self._name(frameworks.tensor_to_bytes(value), path)
-            if key is None:
+    def put_array(self, array: Any, place: _Place) -> str:
+        """Keep the NumPy *array* or scalar and return its name."""
+        return self._name(frameworks.array_to_bytes(array, str(place)), place.path)
+
+    def put_tensor(self, tensor: Any, place: _Place) -> str:
+        """Keep the torch *tensor* and return its name, or the name of the one that it is tied to."""
+        found = frameworks.tensor_to_bytes(tensor)
+        if found is None:
+            raise frameworks.unfit_error(tensor, str(place))
+        if not found.size:
+            return self._name(found, place.path)
+        here = self._met.setdefault(tensor.data_ptr(), [])
+        for other, name in here:
+            if frameworks.are_tied(tensor, other):
                 return name
-            self._tied[key] = name
-        return self._tied[key]
+        name = self._name(found, place.path)
+        here.append((tensor, name))
+        return name
 
     def _name(self, tensor: TensorBytes, path: tuple[str, ...]) -> str:
         plain = name = ".".join(path) or "value"
@@ -65,13 +70,15 @@ def encode(value: Any, sink: TensorSink, *, item: str) -> Any:
     return _encode(value, _Place(sink, item))
 
 
-@attrs.frozen
 class _Place:
     """Where in an item a value lies."""
 
-    sink: TensorSink
-    item: str
-    path: tuple[str, ...] = ()
+    __slots__ = ("item", "path", "sink")
+
+    def __init__(self, sink: TensorSink, item: str, path: tuple[str, ...] = ()) -> None:
+        self.sink = sink
+        self.item = item
+        self.path = path
 
     def __str__(self) -> str:
         return ".".join((self.item, *self.path)).encode("ascii", "backslashreplace").decode("ascii")
@@ -82,6 +89,8 @@ class _Place:
 
     def check_text(self, text: str) -> str:
         """Return *text* if a file can hold it."""
+        if text.isascii():
+            return text
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -98,11 +107,11 @@ def _encode(value: Any, place: _Place) -> Any:
     encoder = ENCODERS.get(kind)
     if encoder is not None:
         return encoder(value, place)
-    if frameworks.is_tensor(value):
-        return {"$tensor": place.sink.put(value, place.path, str(place))}
+    if isinstance(value, place.sink.tensor_types):
+        return {"$tensor": place.sink.put_tensor(value, place)}
     if frameworks.is_array(value):
         tag = "$array" if hasattr(value, "__setitem__") else "$scalar"
-        return {tag: place.sink.put(value, place.path, str(place))}
+        return {tag: place.sink.put_array(value, place)}
     encoder = TORCH_ENCODERS.get(f"{kind.__module__}.{kind.__name__}")
     if encoder is None:
         msg = (

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlc_core.errors import DiskFullError, StorageError
+from mlc_core.memory import Spans, address_of
+from mlc_core.storage import direct
+from mlc_core.storage.direct import Chunks
 from mlc_core.storage.hashing import Hashed
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_room", "failures", "is_abandoned", "make_directory", "sync_directory", "view", "write_durably"]
 
-WORTH_RESERVING = 1 << 20  # bytes; below, the write itself tells as soon
+WORTH_RESERVING = 1 << 20  # bytes; below, one plain write is quicker and tells as soon that the disk is full
 WORTH_MAPPING = 1 << 16  # bytes; below, a plain read is as quick, and a bad disk is an error instead of a signal
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -84,22 +87,43 @@ def write_durably(path: Path, size: int, pieces: Iterable[Buffer]) -> str:
     Raises:
         DiskFullError, StorageError: If the disk is full or fails, or the pieces have not *size* bytes.
     """
-    hashed = Hashed(pieces, size, path)
     with failures(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        if size < WORTH_RESERVING:
+            return _write_small(path, size, pieces)
+        in_place = isinstance(pieces, Spans) and pieces.stays
+        chunks = Chunks(_spans(pieces), size, path, in_place=in_place)
+        descriptor = direct.open_new(path)
         try:
             _reserve(descriptor, size)
-            for piece in hashed:
-                _write_all(descriptor, memoryview(piece).cast("B"))
+            direct.write_chunks(descriptor, chunks, size)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    return chunks.digest
+
+
+def _write_small(path: Path, size: int, pieces: Iterable[Buffer]) -> str:
+    hashed = Hashed(pieces, size, path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        _write_all(descriptor, memoryview(b"".join(hashed)))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     return hashed.digest
+
+
+def _spans(pieces: Iterable[Buffer]) -> Iterator[tuple[int, int]]:
+    if isinstance(pieces, Spans):
+        yield from pieces.spans()
+        return
+    for piece in pieces:
+        yield address_of(piece), memoryview(piece).nbytes
 
 
 def _reserve(descriptor: int, size: int) -> None:
     """Ask for all of the space before the first byte, where the file system can."""
-    if size < WORTH_RESERVING or not hasattr(os, "posix_fallocate"):
+    if not hasattr(os, "posix_fallocate"):
         return
     try:
         os.posix_fallocate(descriptor, 0, size)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from mlc_core.errors import ConfigurationError, EntryExistsError
+from mlc_core.errors import ConfigurationError, DiskFullError, EntryExistsError, StorageError
 from mlc_core.naming import MANIFEST, check_name, is_name
 from mlc_core.protocols import Capabilities
 from mlc_core.storage import files
+from mlc_core.storage.removal import delete, wait_until_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -85,7 +86,11 @@ class LocalStorage:
         """Make a staging directory, after asking whether there is room for *size* bytes."""
         with files.failures(self._root):
             files.make_directory(self._root)
-            files.check_room(self._root, size + ROOM_TO_SPARE)
+            try:
+                files.check_room(self._root, size + ROOM_TO_SPARE)
+            except DiskFullError:
+                wait_until_deleted()  # there may be room in a moment
+                files.check_room(self._root, size + ROOM_TO_SPARE)
             return LocalStaging(self._root, self._make(STAGING) / uuid.uuid4().hex)
 
     def join(self, token: str) -> LocalStaging:
@@ -100,7 +105,7 @@ class LocalStorage:
         return path
 
     def remove(self, entry: str) -> None:
-        """Rename *entry* out of sight, then delete it."""
+        """Rename *entry* out of sight; it is deleted soon after."""
         with files.failures(self._root):
             trash = self._make(TRASH) / uuid.uuid4().hex
             try:
@@ -108,8 +113,7 @@ class LocalStorage:
             except FileNotFoundError:
                 return
             files.sync_directory(self._root)
-            with suppress(FileNotFoundError):  # another process may be sweeping
-                shutil.rmtree(trash)
+            delete(trash)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -230,10 +234,18 @@ class LocalStaging:
         return files.write_durably(self._path / check_name(file), size, pieces)
 
     def link(self, file: str, entry: str) -> None:
-        """Give the content that the committed *entry* has under the name *file* another name, here."""
-        target = self._path / check_name(file)
+        """Give the content that the committed *entry* has under the name *file* another name, here.
+
+        Raises:
+            StorageError: If it was written to since it was committed, or the file system gives it no more names.
+        """
+        target, source = self._path / check_name(file), self._root / check_name(entry)
         with files.failures(target):
-            os.link(self._root / check_name(entry) / file, target, follow_symlinks=False)
+            os.link(source / file, target, follow_symlinks=False)
+            if target.stat().st_mtime_ns > (source / MANIFEST).stat().st_mtime_ns:
+                target.unlink()
+                msg = f"{source / file} was changed after it was committed"
+                raise StorageError(msg)
 
     def commit(self, entry: str, manifest: bytes) -> None:
         """Write the manifest, then rename the directory to *entry*."""

@@ -20,7 +20,7 @@ class Best(Stateless):
 
     def should_save(self, moment: Moment) -> str | None:
         """Say by which metric it is the best."""
-        if not moment.improved or moment.monitor is None:
+        if not moment.improved or moment.monitor is None or moment.exception is not None:
             return None
         metric = moment.monitor.metric
         return f"best {metric} so far: {moment.metrics[metric]:.6g}"
@@ -32,4 +32,6 @@ class All(Stateless):
 
     def should_save(self, moment: Moment) -> str | None:
         """Say whether it is the best or the end of an epoch."""
+        if moment.exception is not None:
+            return None
         return Best().should_save(moment) or ("end of the epoch" if moment.epoch_ended else None)

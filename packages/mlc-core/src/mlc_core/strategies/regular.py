@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -11,10 +11,9 @@ from mlc_core.strategies.stateless import Stateless
 
 if TYPE_CHECKING:
     from mlc_core.records import Moment
+    from mlc_core.strategies.checks import Unit
 
 __all__ = ["Epoch", "Interval"]
-
-Unit = Literal["epochs", "steps"]
 
 
 @attrs.frozen
@@ -23,7 +22,7 @@ class Epoch(Stateless):
 
     def should_save(self, moment: Moment) -> str | None:
         """Say whether an epoch ended."""
-        return "end of the epoch" if moment.epoch_ended else None
+        return "end of the epoch" if moment.epoch_ended and moment.exception is None else None
 
 
 @attrs.frozen(kw_only=True)
@@ -41,6 +40,6 @@ class Interval(Stateless):
     def should_save(self, moment: Moment) -> str | None:
         """Say whether the count is a multiple; epochs count when they end."""
         count = moment.step if self.unit == "steps" else moment.epoch if moment.epoch_ended else None
-        if not count or count % self.every:
+        if not count or count % self.every or moment.exception is not None:
             return None
         return f"every {self.every} {self.unit}"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from mlc_core.protocols import RetentionPolicy
 from mlc_core.retention import decide
 from mlc_core.testing.strategies import saved_checkpoints
 
 if TYPE_CHECKING:
+    from random import Random
+
     from mlc_core.records import Saved
 
 __all__ = ["RetentionContract"]
@@ -55,6 +59,43 @@ class RetentionContract:
             policy.keep(others)
 
             assert first == dict(policy.keep(saved))
+
+        check()
+
+    def test_order_of_a_listing_is_irrelevant(self, policy: RetentionPolicy) -> None:
+        """Checkpoints are ordered by their commits, however a storage lists them."""
+
+        @given(saved_checkpoints(), st.randoms(use_true_random=False))
+        def check(saved: tuple[Saved, ...], random: Random) -> None:
+            shuffled = list(saved)
+            random.shuffle(shuffled)
+
+            assert decide(policy, saved) == decide(policy, shuffled)
+
+        check()
+
+    def test_clock_on_the_wall_is_irrelevant(self, policy: RetentionPolicy) -> None:
+        """When a checkpoint was made, by a clock that may jump, is told to people only."""
+
+        @given(saved_checkpoints())
+        def check(saved: tuple[Saved, ...]) -> None:
+            elsewhen = tuple(attrs.evolve(one, created_at="1970-01-01T00:00:00.000+00:00") for one in saved)
+
+            assert dict(policy.keep(saved)) == dict(policy.keep(elsewhen))
+
+        check()
+
+    def test_pinned_ones_stay(self, policy: RetentionPolicy) -> None:
+        """A pin keeps what it names, says so, and takes nothing from the others."""
+
+        @given(saved_checkpoints(), st.data())
+        def check(saved: tuple[Saved, ...], data: st.DataObject) -> None:
+            ids = [one.id for one in saved]
+            pinned = set(data.draw(st.lists(st.sampled_from(ids)), label="pinned")) if ids else set()
+            decisions = decide(policy, saved, pinned=pinned)
+
+            assert pinned == {one.saved.id for one in decisions if one.reason.startswith("pinned")}
+            assert pinned | set(policy.keep(saved)) <= {one.saved.id for one in decisions if one.keep}
 
         check()
 

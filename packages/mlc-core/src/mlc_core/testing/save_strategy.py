@@ -38,6 +38,7 @@ def play(strategy: SaveStrategy, run: Sequence[Moment], saved: list[Saved]) -> l
                 step=moment.step,
                 ended=moment.epoch_ended,
                 measured=moment.metrics,
+                elapsed=moment.elapsed,
             )
             saved.append(attrs.evolve(one, strategy=remember(strategy)))
     return answers
@@ -85,20 +86,29 @@ class SaveStrategyContract:
         check()
 
     def test_goes_on_after_a_restart(self, strategy: SaveStrategy) -> None:
-        """A run that stops at a checkpoint and goes on from it is saved at the moments of one that never stopped."""
+        """A run that stops at any moment and goes on is saved at the moments of one that never stopped."""
 
         @given(runs(), st.data())
         def check(run: Sequence[Moment], data: st.DataObject) -> None:
             saved: list[Saved] = []
-            answers = play(copy.deepcopy(strategy), run, saved)
-            stops = [position for position, answer in enumerate(answers) if answer is not None]
-            if not stops:
-                return
-            nth = data.draw(st.integers(0, len(stops) - 1), label="restart at this save")
-            resumed = copy.deepcopy(strategy)
-            recall(resumed, saved[nth].strategy)
+            stop = data.draw(st.integers(0, len(run)), label="moments before the restart")
+            stopped, resumed = copy.deepcopy(strategy), copy.deepcopy(strategy)
+            before = play(stopped, run[:stop], saved)
+            recall(resumed, remember(stopped))
+            after = play(resumed, run[stop:], saved)
 
-            rest = stops[nth] + 1
-            assert answers[rest:] == play(resumed, run[rest:], saved[: nth + 1])
+            assert before + after == play(copy.deepcopy(strategy), run, [])
+
+        check()
+
+    def test_depends_on_nothing_else(self, strategy: SaveStrategy) -> None:
+        """Two that are told the same give the same answers, whatever other ones are asked in between."""
+
+        @given(runs(), runs())
+        def check(run: Sequence[Moment], other: Sequence[Moment]) -> None:
+            first = play(copy.deepcopy(strategy), run, [])
+            play(copy.deepcopy(strategy), other, [])
+
+            assert first == play(copy.deepcopy(strategy), run, [])
 
         check()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from hypothesis import strategies as st
 
 from mlc_core.protocols import TensorBytes
@@ -20,6 +20,8 @@ __all__ = ["metrics", "moments", "monitors", "numbered", "runs", "saved_checkpoi
 
 METRICS = ("loss", "score")
 ITEM_SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1}
+
+COSTS = st.sampled_from([None, 0.0, 0.5, 40.0])  # seconds that a save kept the caller waiting
 
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 
@@ -35,7 +37,15 @@ def metrics() -> st.SearchStrategy[dict[str, float]]:
     return st.fixed_dictionaries({}, optional=dict.fromkeys(METRICS, values))
 
 
-def numbered(number: int, *, epoch: int | None, step: int | None, ended: bool, measured: Mapping[str, float]) -> Saved:
+def numbered(
+    number: int,
+    *,
+    epoch: int | None,
+    step: int | None,
+    ended: bool,
+    measured: Mapping[str, float],
+    elapsed: float = 0.0,
+) -> Saved:
     """Return the checkpoint of commit *number*, with files that do not exist."""
     return Saved(
         model="model",
@@ -48,29 +58,50 @@ def numbered(number: int, *, epoch: int | None, step: int | None, ended: bool, m
         metrics=measured,
         reasons=("drawn",),
         created_at="2024-01-01T00:00:00.000+00:00",
+        elapsed=elapsed,
         items=("model",),
         files=(FileRecord(name="state.json", size=number, xxh3_128=f"{number:032x}", serializer="json"),),
     )
 
 
 def saved_checkpoints(*, min_size: int = 0, max_size: int = 8) -> st.SearchStrategy[tuple[Saved, ...]]:
-    """Draw the checkpoints of one directory in order of commit: epochs come again, out of order, numbers with gaps."""
-    counts = st.sampled_from([None, 0, 1, 2])
-    facts = st.tuples(st.integers(1, 3), counts, counts, st.booleans(), metrics())
+    """Draw the checkpoints of one directory in order of commit.
+
+    Epochs come again and out of order, numbers have gaps, running time stands still or runs, the clock on the wall
+    jumps, and files are shared.
+    """
+    counts = st.sampled_from([None, 0, 1, 2, 4])
+    files = st.lists(st.integers(1, 4), unique=True, max_size=2)
+    years = st.sampled_from([1970, 2024, 2038])
+    passed = st.sampled_from([0.0, 90.0, 3600.0])
+    facts = st.tuples(st.integers(1, 3), counts, counts, st.booleans(), metrics(), passed, years, files)
     return st.lists(facts, min_size=min_size, max_size=max_size).map(_number)
 
 
-def _number(drawn: Sequence[tuple[int, int | None, int | None, bool, Mapping[str, float]]]) -> tuple[Saved, ...]:
-    sequences = accumulate(gap for gap, *_ in drawn)
-    return tuple(
-        numbered(sequence, epoch=epoch, step=step, ended=ended, measured=measured)
-        for sequence, (_, epoch, step, ended, measured) in zip(sequences, drawn, strict=True)
-    )
+def _number(drawn: Sequence[Any]) -> tuple[Saved, ...]:
+    found: list[Saved] = []
+    for gap, epoch, step, ended, measured, passed, year, files in drawn:
+        before = found[-1] if found else numbered(0, epoch=None, step=None, ended=True, measured={})
+        one = numbered(
+            before.sequence + gap,
+            epoch=epoch,
+            step=step,
+            ended=ended,
+            measured=measured,
+            elapsed=before.elapsed + passed,
+        )
+        when = one.created_at.replace("2024", str(year))
+        found.append(attrs.evolve(one, created_at=when, files=tuple(_file(position) for position in files)))
+    return tuple(found)
+
+
+def _file(number: int) -> FileRecord:
+    return FileRecord(name=f"{number}.bin", size=10**number, xxh3_128=f"{number:032x}", serializer="safetensors")
 
 
 @st.composite
 def moments(draw: st.DrawFn) -> Moment:
-    """Draw any moment: with and without epochs, steps, metrics, a monitor, and checkpoints before."""
+    """Draw any moment: with and without epochs, steps, metrics, a monitor, checkpoints before, and an end."""
     monitor = draw(st.none() | monitors())
     saved = draw(saved_checkpoints(max_size=3))
     measured = [one for one in saved if monitor is not None and monitor.value(one.metrics) is not None]
@@ -83,6 +114,10 @@ def moments(draw: st.DrawFn) -> Moment:
         monitor=monitor,
         best=draw(st.sampled_from(measured)) if measured else None,
         latest=saved[-1] if saved else None,
+        elapsed=draw(st.sampled_from([0.0, 0.25, 100.0, 86400.0, 1e9])),
+        save_seconds=draw(COSTS),
+        saving=draw(st.booleans()),
+        exception=draw(st.sampled_from([None, None, "KeyboardInterrupt", "OutOfMemoryError"])),
     )
 
 
@@ -90,30 +125,39 @@ def moments(draw: st.DrawFn) -> Moment:
 def runs(draw: st.DrawFn, *, max_epochs: int = 6, max_steps: int = 3) -> Sequence[Moment]:
     """Draw the moments of one run in their order: steps within epochs, each epoch measured when it ends.
 
-    Nothing is saved before: `best` and `latest` are None, to be filled in by who plays the run.
+    Running time goes on at one pace, of seconds or of hours; what a save costs changes from epoch to epoch; and the run
+    may end by an exception. Nothing is saved before: `best` and `latest` are None, to be filled in by who plays the
+    run.
     """
     monitor = draw(st.none() | monitors())
     steps = draw(st.integers(1, max_steps))
+    pace = draw(st.sampled_from([1.0, 60.0, 3600.0]))
     found: list[Moment] = []
 
-    def add(epoch: int, step: int, measured: Mapping[str, float], *, ended: bool) -> None:
+    def add(epoch: int, step: int, *, ended: bool, **facts: Any) -> None:
+        elapsed = (found[-1].elapsed if found else 0.0) + pace
         found.append(
             Moment(
                 model="model",
                 epoch=epoch,
                 step=step,
                 epoch_ended=ended,
-                metrics=measured,
                 monitor=monitor,
                 best=None,
                 latest=None,
+                elapsed=elapsed,
+                **facts,
             )
         )
 
     for epoch in range(1, draw(st.integers(0, max_epochs)) + 1):
+        saving, cost = draw(st.booleans()), draw(COSTS)
         for step in range((epoch - 1) * steps + 1, epoch * steps):
-            add(epoch, step, {}, ended=False)
-        add(epoch, epoch * steps, draw(metrics()), ended=True)
+            add(epoch, step, ended=False, metrics={}, saving=saving, save_seconds=cost)
+        add(epoch, epoch * steps, ended=True, metrics=draw(metrics()), saving=saving, save_seconds=cost)
+    ends_early = draw(st.booleans())
+    if found and ends_early:
+        add(found[-1].epoch or 0, found[-1].step or 0, ended=False, metrics={}, exception="KeyboardInterrupt")
     return found
 
 

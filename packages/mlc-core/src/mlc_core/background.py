@@ -1,0 +1,207 @@
+"""Saves that do not wait for the disk: staged now, durable later, in order, and never more at once than there is room.
+
+A save has two moments. Once it is *staged*, the state has been copied and training may go on; once it is *durable*, it
+is committed and retention has run. An error surfaces when the next moment is asked for, not at the end of the run.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Literal, get_args
+
+import attrs
+
+from mlc_core.errors import CheckpointWarning, ConfigurationError
+from mlc_core.image import Image
+from mlc_core.memory import Slab
+from mlc_core.process import WriterProcess
+from mlc_core.state.frameworks import pin
+from mlc_core.writer import write_here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mlc_core.image import Part
+    from mlc_core.protocols import Storage
+    from mlc_core.records import Saved
+    from mlc_core.saver import Facts, Saver
+    from mlc_core.writer import Plan, Write
+
+__all__ = ["Background", "Saving", "Where", "choose_background"]
+
+Where = Literal["thread", "process"]
+
+
+@attrs.frozen
+class Saving:
+    """A save under way. Both moments are futures: `result()` waits, `asyncio.wrap_future()` makes them awaitable."""
+
+    staged: Future[None]
+    """Done once the state was copied: the model may change."""
+    durable: Future[Path | str]
+    """Done once it is committed; where it lies."""
+
+
+class Background:
+    """Runs the saves of one manager, one after the other, in a thread.
+
+    Args:
+        saver: Does them.
+        most: How many staged states may be in memory.
+        write: Writes one file; by default this thread does.
+        make: Makes the memory for a staged state.
+        end: Called when it is closed.
+    """
+
+    def __init__(
+        self,
+        saver: Saver,
+        *,
+        most: int,
+        write: Write = write_here,
+        make: Callable[[int], Slab] = Slab,
+        end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._saver = saver
+        self._write = write
+        self._end = end
+        self._images: queue.SimpleQueue[Image] = queue.SimpleQueue()
+        for _ in range(most):
+            self._images.put(Image(lambda size: pin(make(size))))
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlc-checkpoints")
+        self._copier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlc-staging")
+        self._turn = threading.Lock()
+        self._closed = False
+        self._under_way: list[tuple[Saving, Saved]] = []
+        self._failures: list[BaseException] = []
+
+    def submit(
+        self, plan: Plan, facts: Facts, *, later: Callable[[Part], bool], location: Callable[[str], Path | str]
+    ) -> Saving:
+        """Stage *plan*, all but what can be copied *later*, and save it in the background.
+
+        Waits while all memory for staged states is in use.
+
+        Raises:
+            ConfigurationError: If it was closed.
+        """
+        if self._closed:
+            msg = "the manager was closed; it saves nothing in the background any more"
+            raise ConfigurationError(msg)
+        image = self._images.get()
+        try:
+            staged, left = image.stage(plan, later=later)
+        except BaseException:
+            self._images.put(image)
+            raise
+        saving = Saving(Future(), Future())
+        with self._turn:
+            self._under_way.append((saving, self._saver.expect(facts)))
+        if left:
+            self._copier.submit(self._copy, saving, image, left)
+        else:
+            saving.staged.set_result(None)
+        self._thread.submit(self._run, saving, image, staged, facts, location)
+        return saving
+
+    def _copy(self, saving: Saving, image: Image, left: list[tuple[int, Part]]) -> None:
+        try:
+            image.copy(left)
+        except BaseException as error:
+            saving.staged.set_exception(error)
+        else:
+            saving.staged.set_result(None)
+
+    def _run(
+        self, saving: Saving, image: Image, plan: Plan, facts: Facts, location: Callable[[str], Path | str]
+    ) -> None:
+        try:
+            saving.staged.result()
+            saved = self._saver.save(plan, facts, write=self._write)
+        except BaseException as error:
+            self._fail(saving, error)
+        else:
+            self._forget(saving)
+            saving.durable.set_result(location(saved.name))
+        finally:
+            self._images.put(image)
+
+    def _fail(self, saving: Saving, error: BaseException) -> None:
+        with self._turn:
+            self._failures.append(error)
+        self._forget(saving)
+        saving.durable.set_exception(error)
+        msg = f"a checkpoint could not be saved in the background, and the next step will say so: {error}"
+        warnings.warn(msg, CheckpointWarning, stacklevel=2)
+
+    def _forget(self, saving: Saving) -> None:
+        with self._turn:
+            self._under_way = [pair for pair in self._under_way if pair[0] is not saving]
+
+    @property
+    def under_way(self) -> tuple[Saved, ...]:
+        """What is not durable yet, oldest first, as it is expected to be."""
+        with self._turn:
+            return tuple(saved for _, saved in self._under_way)
+
+    def check(self) -> None:
+        """Raise what a save in the background raised, once.
+
+        Raises:
+            MlcError: As `save_checkpoint` does.
+        """
+        with self._turn:
+            failures, self._failures = self._failures, []
+        if failures:
+            raise failures[0]
+
+    def settle(self) -> None:
+        """Wait until nothing is under way; what went wrong is told later."""
+        with self._turn:
+            savings = [saving for saving, _ in self._under_way]
+        for saving in savings:
+            saving.durable.exception()
+
+    def wait(self) -> None:
+        """Wait until everything is durable.
+
+        Raises:
+            MlcError: As `check`.
+        """
+        self.settle()
+        self.check()
+
+    def close(self) -> None:
+        """Wait, and end the thread.
+
+        Raises:
+            MlcError: As `check`.
+        """
+        self._closed = True
+        self._copier.shutdown(wait=True)
+        self._thread.shutdown(wait=True)
+        self._end()
+        self.check()
+
+
+def choose_background(saver: Saver, storage: Storage, where: Where, most: int) -> Background:
+    """Return what saves in the background.
+
+    Raises:
+        ConfigurationError: If *where* is neither `thread` nor `process`, if *most* is no count, or if the *storage*
+            cannot be written to by a second process.
+    """
+    if most < 1:
+        msg = f"in_flight={most} must be 1 or more"
+        raise ConfigurationError(msg)
+    if where not in get_args(Where):
+        msg = f"background={where!r} must be 'thread' or 'process'"
+        raise ConfigurationError(msg)
+    if where == "thread":
+        return Background(saver, most=most)
+    process = WriterProcess(storage)
+    return Background(saver, most=most, write=process.write, make=process.make, end=process.close)
