@@ -4,6 +4,7 @@ import math
 import os
 import sys
 import threading
+import time
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from mlc_core.storage.removal import wait_until_deleted
 from mlc_hooks import Plugins, hookimpl
 from mlc_hooks.choice import Choice
 
@@ -25,6 +27,32 @@ def memory_url():
 def place(request, tmp_path, memory_url):
     """Where checkpoints can lie: a directory, or the memory of this process."""
     return tmp_path / "checkpoints" if request.param == "local" else memory_url
+
+
+# ---------------------------------------------------------------------- what lies beside the checkpoints
+
+
+def find_leftovers(root):
+    """Return what was staged, or thrown away, below the directory of a model and is still there."""
+    wait_until_deleted()
+    return sorted([*(root / ".mlc" / "staging").glob("*"), *(root / ".mlc" / "trash").glob("*")])
+
+
+@pytest.fixture(scope="session")
+def leftovers():
+    """What a save should not leave behind."""
+    return find_leftovers
+
+
+@pytest.fixture(scope="session")
+def grow_old():
+    """Lets an hour pass for all that was left behind below the directory of a model, so that it may be swept."""
+
+    def age(root):
+        for path in find_leftovers(root):
+            os.utime(path, (time.time() - 3600,) * 2, follow_symlinks=False)
+
+    return age
 
 
 # ---------------------------------------------------------------------- equality
@@ -107,14 +135,14 @@ class Killed(BaseException):
 
 
 OPEN = Path("/proc/self/fd")
-CALLS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.scandir", "fcntl.flock")
+CALLS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.scandir", "fcntl.flock")
 
 
 class Death:
     """Lets the code under it die at its n-th call of the operating system, without anything being cleaned up after it.
 
-    The interpreter's audit events tell of most calls before they happen; `os.write` and `os.fsync` tell none and are
-    wrapped.
+    The interpreter's audit events tell of most calls before they happen; `os.write`, `os.pwrite` and `os.fsync` tell
+    none and are wrapped. Only the calls of one thread count: what others write, real processes are killed for.
     """
 
     def __init__(self):
@@ -138,24 +166,30 @@ class Death:
     @contextmanager
     def after(self, below, calls=None):
         """Let the block die after so many *calls* that touch what is *below*, or count them only."""
-        write, fsync = os.write, os.fsync
+        wrapped = {name: getattr(os, name) for name in ("write", "pwrite", "fsync")}
+        wait_until_deleted()  # another thread has directories open meanwhile, which are not ours to close
         before = {one for one in list(OPEN.iterdir()) if one.exists()}  # the one that listed them does not, any more
 
         def counted(real):
             def call(*arguments):
-                self._count()
+                if self.thread == threading.get_ident():
+                    self._count()
                 return real(*arguments)
 
             return call
 
         self.below, self.left, self.calls = str(below), calls, 0
-        os.write, os.fsync = counted(write), counted(fsync)
+        for name, real in wrapped.items():
+            setattr(os, name, counted(real))
         self.thread = threading.get_ident()
         try:
             with suppress(Killed):
                 yield self
         finally:
-            self.thread, os.write, os.fsync = None, write, fsync
+            self.thread = None
+            for name, real in wrapped.items():
+                setattr(os, name, real)
+            wait_until_deleted()
             for left_open in set(OPEN.iterdir()) - before:  # the kernel closes what the dead had open
                 if left_open.is_dir():
                     os.close(int(left_open.name))

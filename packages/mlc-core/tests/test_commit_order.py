@@ -15,7 +15,7 @@ def calls(monkeypatch, tmp_path):
     made, fsync, rename = [], os.fsync, os.rename
 
     def plain(path):
-        return re.sub(r"\.(staging|trash)-\w+", r".\1", str(Path(path).relative_to(tmp_path)))
+        return re.sub(r"\.mlc/(staging|trash)/\w+", r".\1", str(Path(path).relative_to(tmp_path)))
 
     def note_fsync(descriptor):
         made.append(f"sync {plain(os.path.realpath(f'/proc/self/fd/{descriptor}'))}")

@@ -1,6 +1,7 @@
 """No room, bad disks, short writes: a typed error, and what was saved before is untouched."""
 
 import errno
+import functools
 import os
 import resource
 import subprocess
@@ -22,12 +23,18 @@ def save(manager, epoch, size=100):
     return manager.save_checkpoint(items={"data": b"x" * size, "epoch": epoch}, epoch=epoch)
 
 
-def check_untouched(place):
+@pytest.fixture
+def check_untouched(leftovers):
+    """Look at what a save has left that could not be."""
+    return functools.partial(look_untouched, leftovers)
+
+
+def look_untouched(leftovers, place):
     """The first checkpoint is all there is, it is sound, and nothing is left of the other."""
     manager = manage(place)
     assert ["epoch_1"] == [one.name for one in manager.list_checkpoints()]
     assert 1 == manager.load_checkpoint("latest").state["epoch"]
-    assert [] == list((place / "unet").glob(".*"))
+    assert [] == leftovers(place / "unet")
 
 
 @contextmanager
@@ -42,7 +49,7 @@ def file_size_limit(size):
 
 
 @pytest.mark.parametrize("size", [30_000, 3_000_000], ids=["while writing", "while reserving"])
-def test_file_that_may_not_grow(tmp_path, size):
+def test_file_that_may_not_grow(tmp_path, check_untouched, size):
     """A limit of the system is a DiskFullError that says what can be done."""
     manager = manage(tmp_path)
     save(manager, 1)
@@ -57,7 +64,7 @@ def test_file_that_may_not_grow(tmp_path, size):
 @pytest.mark.parametrize(
     "size", [1_000, 2_900_000, 6_000_000], ids=["in the manifest", "while writing", "at the start"]
 )
-def test_really_full_disk(tmp_path, size):
+def test_really_full_disk(tmp_path, check_untouched, size):
     """A file system without room: before it begins where that is known, and else in the middle."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -89,7 +96,7 @@ def test_really_full_disk(tmp_path, size):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_no_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
+def test_no_room_is_said_before_anything_is_written(tmp_path, monkeypatch, check_untouched):
     """With both numbers."""
     free = os.statvfs(tmp_path)
     manager = manage(tmp_path)
@@ -147,12 +154,12 @@ def test_any_failing_call_of_a_save(tmp_path, name, code):
         assert found == [1, 2] or (found == [1] and isinstance(error, DiskFullError) == (code != errno.EIO))
         for one in manage(place).list_checkpoints():
             assert one.epoch == manage(place).load_checkpoint(one.name).state["epoch"]
-        assert [] == list((place / "unet").glob(".staging-*"))
+        assert [] == list((place / "unet" / ".mlc" / "staging").glob("*"))
         save(manage(place), 3)
         assert 3 == manage(place).load_checkpoint("latest").state["epoch"]
 
 
-def test_failing_sync_of_the_directory_after_the_rename(tmp_path, monkeypatch):
+def test_failing_sync_of_the_directory_after_the_rename(tmp_path, monkeypatch, leftovers):
     """The error is told, and what is there is whole: it may survive a power cut or not, but never in part."""
     manager = manage(tmp_path)
     save(manager, 1)
@@ -168,7 +175,7 @@ def test_failing_sync_of_the_directory_after_the_rename(tmp_path, monkeypatch):
         with pytest.raises(StorageError, match="epoch_2: Input/output error"):
             save(manager, 2)
     assert 2 == manage(tmp_path).load_checkpoint("latest").state["epoch"]
-    assert [] == list((tmp_path / "unet").glob(".*"))
+    assert [] == leftovers(tmp_path / "unet")
 
 
 def test_short_writes_are_continued(tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ def test_every_fact_comes_back(same, saved, state, text):
 
     for field in attrs.fields(Saved):
         before, after = getattr(one, field.name), getattr(found, field.name)
-        plain = isinstance(before, (str, int, tuple, type(None)))
+        plain = isinstance(before, (str, int, float, tuple, type(None)))
         assert before == after if plain else same(dict(before), dict(after))
 
 
@@ -76,13 +76,13 @@ def test_anything_else_is_corrupt(content):
         decode_manifest(content, "here")
 
 
-FILE = {"name": "state.json", "size": 2, "xxh3_128": "0" * 32, "serializer": "json"}
+FILE = {"name": "state.json", "size": 2, "xxh3_128": "0" * 32, "serializer": "json", "item": None}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": "mlc-checkpoint/2"},
+        {"format": "mlc-checkpoint/3"},
         {"format": None},
         {"id": ...},
         {"sequence": -1},
@@ -91,6 +91,9 @@ FILE = {"name": "state.json", "size": 2, "xxh3_128": "0" * 32, "serializer": "js
         {"sequence": 1.0},
         {"epoch": "1"},
         {"epoch_ended": 1},
+        {"elapsed": 1},
+        {"elapsed": -0.5},
+        {"elapsed": None},
         {"name": "../../outside"},
         {"name": "/etc/passwd"},
         {"name": ".hidden"},
@@ -116,6 +119,9 @@ FILE = {"name": "state.json", "size": 2, "xxh3_128": "0" * 32, "serializer": "js
         {"files": [{**FILE, "xxh3_128": "0" * 31}]},
         {"files": [{**FILE, "xxh3_128": "Z" * 32}]},
         {"files": [{**FILE, "serializer": None}]},
+        {"files": [{**FILE, "item": 1}]},
+        {"files": [{**FILE, "name": "a/b"}]},
+        {"files": [{**FILE, "name": "manifest.json\0"}]},
         {"files": [{"name": "state.json"}]},
         {"files": [FILE, FILE]},
     ],
@@ -134,13 +140,13 @@ def test_forged_manifest_without_changes_is_read():
 
 def test_newer_format_says_so():
     """Whoever goes back to an older version learns that it is older."""
-    with pytest.raises(CorruptCheckpointError, match=r"its format is 'mlc-checkpoint/2', this version reads '.*/1'"):
-        decode_manifest(forge(format="mlc-checkpoint/2"), "here")
+    with pytest.raises(CorruptCheckpointError, match=r"its format is 'mlc-checkpoint/3', this version reads '.*/2'"):
+        decode_manifest(forge(format="mlc-checkpoint/3"), "here")
 
 
 def test_deeply_nested_manifest_is_corrupt():
     """It ends with an error, not with the interpreter."""
-    body = orjson.dumps({"format": "mlc-checkpoint/1"}, option=orjson.OPT_INDENT_2)[:-2]
+    body = orjson.dumps({"format": "mlc-checkpoint/2"}, option=orjson.OPT_INDENT_2)[:-2]
     body += b',\n  "strategy": ' + b'{"$tuple":[' * 400 + b"1" + b"]}" * 400 + b"\n}"
     content = body[:-2] + b',\n  "digest": "' + xxhash.xxh3_128_hexdigest(body).encode() + b'"\n}'
 

@@ -21,7 +21,7 @@ def start(place, first, last, who):
 
 
 @pytest.mark.parametrize("same_epochs", [False, True])
-def test_processes_saving_at_once(tmp_path, same_epochs):
+def test_processes_saving_at_once(tmp_path, leftovers, same_epochs):
     """None is lost, each has a number and a name of its own, and each is what its writer saved."""
     started = [
         start(tmp_path, 1 if same_epochs else 100 * number, 6 if same_epochs else 100 * number + 5, f"p{number}")
@@ -40,7 +40,7 @@ def test_processes_saving_at_once(tmp_path, same_epochs):
         for line in output.split():
             assert who == manager.load_checkpoint(line).state["who"]
     assert {"latest": saved[-1].name} == {"latest": manager.storage.pointers()["latest"]}
-    assert [] == list((tmp_path / "unet").glob(".*"))
+    assert [] == leftovers(tmp_path / "unet")
 
 
 def test_reading_while_another_process_saves_and_prunes(tmp_path):

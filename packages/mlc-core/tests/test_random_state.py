@@ -223,3 +223,28 @@ def test_what_is_no_generator_is_refused(value):
     """At once, and not when it is saved."""
     with pytest.raises(ConfigurationError, match=r"^noise is a .*, and not a generator of Python, NumPy or torch"):
         RandomState(noise=value)
+
+
+def test_another_global_generator_of_numpy_is_refused():
+    """It would not take the state; nothing is changed."""
+    np = pytest.importorskip("numpy")
+    if not hasattr(np.random, "set_bit_generator"):
+        pytest.skip("needs NumPy 1.24")
+    state, usual = RandomState().state_dict(), np.random.get_bit_generator()
+    before = random.getstate()
+    try:
+        np.random.set_bit_generator(np.random.PCG64(1))
+        random.seed(5)
+        drawn = random.getstate()
+        with pytest.raises(
+            MismatchError, match="NumPy's global generator was a MT19937 and is a PCG64 here; numpy.ran"
+        ):
+            RandomState().load_state_dict(state)
+        assert drawn == random.getstate()
+        other = there_and_back(RandomState())
+        expected = np.random.normal()
+        RandomState().load_state_dict(other)
+        assert expected == np.random.normal()
+    finally:
+        np.random.set_bit_generator(usual)
+        random.setstate(before)

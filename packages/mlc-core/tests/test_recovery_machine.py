@@ -39,7 +39,12 @@ class Known:
     aside: bool = False
 
 
-def make_machine(base, np, same):
+def order(one):
+    """The order of commits."""
+    return one.saved.sequence, one.saved.id
+
+
+def make_machine(base, np, same):  # noqa: C901 - one class, many small methods
     class Machine(RuleBasedStateMachine):
         @initialize()
         def begin(self):
@@ -106,7 +111,7 @@ def make_machine(base, np, same):
             before = self.here()
             Keeper(Shelf(self.storage, SCORE), KeepLatest(count=count)).prune()
             left = set(self.storage.entries())
-            expected = [one for one in before if one.pinned or one in before[-count:]]
+            expected = [one for one in before if one.pinned or one in sorted(before, key=order)[-count:]]
             assert {one.saved.name for one in expected} == left
             self.known = [one for one in self.known if one.aside or one.saved.name in left]
 
@@ -175,15 +180,15 @@ def make_machine(base, np, same):
             """As the index says."""
             expected = {f"pinned-{one.saved.name}": one.saved.name for one in self.here() if one.pinned}
             if self.here():
-                expected["latest"] = max(self.here(), key=lambda one: one.saved.sequence).saved.name
-            measured = [one.saved for one in self.here() if "score" in one.saved.metrics]
+                expected["latest"] = max(self.here(), key=order).saved.name
+            measured = [one for one in self.here() if "score" in one.saved.metrics]
             if measured:
-                expected["best"] = min(measured, key=lambda one: (-one.metrics["score"], one.sequence)).name
+                expected["best"] = min(measured, key=lambda one: (-one.saved.metrics["score"], *order(one))).saved.name
             assert expected == dict(self.storage.pointers())
 
         def latest_loads(self):
             """Or the newest that is sound, loudly."""
-            ordered = sorted(self.here(), key=lambda one: -one.saved.sequence)
+            ordered = sorted(self.here(), key=order, reverse=True)
             sound = [one for one in ordered if all(self.is_sound(one, name) for name in one.files)]
             manager = CheckpointManager(self.root.parent, "unet")
             with warnings.catch_warnings(record=True) as caught:

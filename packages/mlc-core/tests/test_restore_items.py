@@ -310,3 +310,30 @@ def test_optimizer_that_trained_has_its_own_moments_again(saved):
 
     assert is_same(dict(model.state_dict()), dict(twin[0].state_dict()))
     assert is_same(optimizer.state_dict(), twin[1].state_dict())
+
+
+class Ruined(Stubborn):
+    """Something that cannot even take back what it had."""
+
+    def load_state_dict(self, state):
+        """Fail."""
+        msg = "never"
+        raise ValueError(msg)
+
+
+def test_what_cannot_be_undone_is_said(saved):
+    """By name, so that nobody trains on with it."""
+    with pytest.raises(MismatchError, match=r"\(ValueError: never\); scaler may hold a part of it already"):
+        load(saved, scaler=Ruined())
+
+
+def test_optimizer_of_parameters_elsewhere(saved):
+    """What torch copies to their device need not be copied before; what stays on the CPU is its own."""
+    model = dense().to("meta")
+    optimizer = optim.Adam(model.parameters())
+    state = load(saved, None, optimizer)["optimizer"]["state"]
+    loaded = list(optimizer.state.values())
+
+    assert {"meta"} == {one["exp_avg"].device.type for one in loaded}
+    assert {"cpu"} == {one["step"].device.type for one in loaded}
+    assert not {one["step"].data_ptr() for one in loaded} & {one["step"].data_ptr() for one in state.values()}

@@ -2,6 +2,7 @@
 
 import math
 import time
+from itertools import pairwise
 
 import attrs
 import pytest
@@ -164,9 +165,9 @@ def test_young_daly_saves_at_its_interval():
     """Measured first."""
     strategy = YoungDaly(mtbf_hours=24)
     saved, _ = train(strategy, seconds=6000, step=1.0, cost=10.0)
-    gaps = [later - earlier for earlier, later in zip(saved[1:], saved[2:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(saved[1:])]
 
-    assert math.ceil(daly_interval(10, 86_400)) in gaps
+    assert math.ceil(daly_interval(10, 86_400)) + 10 in gaps
     assert 1 == len({round(gap) for gap in gaps})
     assert "every 1.31e+03 s, for a save takes 10 s and a failure comes every 24 h" == strategy.should_save(at(1e6))
 
@@ -189,9 +190,9 @@ def test_milestones_of_pythia():
 
 def test_milestones_between_two_moments_are_saved_at_the_later():
     """Once, however many lie there."""
-    assert [300, 600, 1200, 2100] == steps(Milestones(doubling_to=512, every=1000), range(300, 2400, 300))[0:4] or True
     strategy = Milestones(at=[250, 260, 1000])
 
+    assert [300, 600, 1200, 2100] == steps(Milestones(doubling_to=512, every=1000), [0, *range(300, 2400, 300)])
     assert [300, 1200] == steps(strategy, range(0, 1500, 300))
 
 

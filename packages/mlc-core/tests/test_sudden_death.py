@@ -3,9 +3,6 @@
 Here inside this process, everywhere; `test_kills.py` does it with real processes where strace is installed.
 """
 
-import os
-import time
-
 import pytest
 
 from mlc_core import CheckpointManager, open_storage
@@ -41,7 +38,7 @@ def check(place, same, *, saved):
 
 
 @pytest.mark.parametrize("before", [0, 2])
-def test_death_at_any_call_of_a_save(tmp_path, death, same, before):
+def test_death_at_any_call_of_a_save(tmp_path, death, same, leftovers, grow_old, before):
     """The first save of a directory, and one that replaces another: old or new, never torn, never none."""
     manager = self_made(tmp_path / "whole", before)
     with death.after(tmp_path) as whole:
@@ -57,7 +54,7 @@ def test_death_at_any_call_of_a_save(tmp_path, death, same, before):
         grow_old(place / "unet")
         save(manage(place), before + 2)
         assert before + 2 == manage(place).list_checkpoints()[-1].epoch
-        assert [] == list((place / "unet").glob(".*"))
+        assert [] == leftovers(place / "unet")
 
     assert whole.calls > 15
     assert {(), (1,)} == outcomes if before == 0 else {(1, 2), (1, 2, 3), (2, 3)} == outcomes
@@ -71,13 +68,8 @@ def self_made(place, epochs):
     return manager
 
 
-def grow_old(root):
-    """Let an hour pass for everything in *root*."""
-    for path in [root, *root.glob(".*")] if root.is_dir() else []:
-        os.utime(path, (time.time() - 3600,) * 2, follow_symlinks=False)
 
-
-def test_death_while_removing(tmp_path, death, same):
+def test_death_while_removing(tmp_path, death, same, leftovers, grow_old):
     """What is being removed is there or gone, and the rest of it is taken out later."""
     for calls in range(12):
         place = tmp_path / str(calls)
@@ -88,26 +80,27 @@ def test_death_while_removing(tmp_path, death, same):
         check(place, same, saved=2)
         grow_old(place / "unet")
         manage(place)
-        assert [] == list((place / "unet").glob(".*"))
+        assert [] == leftovers(place / "unet")
 
 
-def test_leftovers_of_the_dead_wait_for_the_grace_period(tmp_path, death):
+def test_leftovers_of_the_dead_wait_for_the_grace_period(tmp_path, death, grow_old):
     """Young ones may belong to a writer that is about to lock them; old ones that nobody holds are swept."""
     manager = self_made(tmp_path, 1)
     with death.after(tmp_path, 9):
         save(manager, 2)
     root = tmp_path / "unet"
-    (leftover,) = root.glob(".staging-*")
-    (root / ".trash-1").symlink_to("epoch_1")
-    (root / ".trash-2").mkdir()
+    (leftover,) = (root / ".mlc" / "staging").iterdir()
+    trash = root / ".mlc" / "trash"
+    (trash / "1").symlink_to("epoch_1")
+    (trash / "2").mkdir()
 
     assert [] == list(open_storage(root).sweep())
     grow_old(root)
-    assert [leftover.name, ".trash-1", ".trash-2"] == list(open_storage(root).sweep())
+    assert [leftover.name, "1", "2"] == list(open_storage(root).sweep())
     assert ["epoch_1"] == list(open_storage(root).entries())
 
 
-def test_writer_at_work_is_never_swept(tmp_path):
+def test_writer_at_work_is_never_swept(tmp_path, grow_old):
     """However long it takes: it holds its directory."""
     root = tmp_path / "unet"
     staging = open_storage(root).stage(1)
@@ -120,9 +113,9 @@ def test_writer_at_work_is_never_swept(tmp_path):
     assert ["entry"] == list(open_storage(root).entries())
 
 
-def test_failing_sweep_is_nobodys_problem(tmp_path, monkeypatch):
+def test_failing_sweep_is_nobodys_problem(tmp_path, monkeypatch, grow_old):
     """Another process may be doing the same."""
-    (tmp_path / ".trash-1").mkdir()
+    (tmp_path / ".mlc" / "trash" / "1").mkdir(parents=True)
     grow_old(tmp_path)
 
     def refuse(*_):

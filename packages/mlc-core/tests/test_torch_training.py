@@ -231,7 +231,18 @@ def test_optimizer_that_became_another_version_of_itself_fits(tmp_path):
     assert 0.9 == newer.param_groups[0]["momentum"]
 
 
-@pytest.mark.parametrize("state", [{"a": 1}, [1], {"param_groups": 3}, {"param_groups": [{"lr": 1}]}])
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a": 1},
+        [1],
+        {"param_groups": 3},
+        {"param_groups": [{"lr": 1}]},
+        {"param_groups": [{"params": [0, 1]}], "state": [1]},
+        {"param_groups": [{"params": [0, 1]}], "state": {0: torch.ones(1)}},
+    ],
+    ids=str,
+)
 def test_state_that_is_no_optimizers_is_a_mismatch(tmp_path, state):
     """Not a KeyError."""
     model = nn.Linear(2, 1)

@@ -94,8 +94,7 @@ def _keep_best_ones(
     count: int | None, metric: str | None, mode: Mode | None, strategy: SaveStrategy
 ) -> RetentionPolicy:
     monitor = choose_monitor(metric, mode, strategy)
-    usual = choose_retention(None, count, monitor, strategy)  # refuses what cannot be, as for every manager
-    if monitor is None:
-        return usual
+    choose_retention(None, count, monitor, strategy)  # refuses what cannot be, as for every manager
+    assert monitor is not None  # this strategy is refused without one
     few = (MAX_CHECKPOINTS if count is None else count) - 1
     return KeepBest(metric=monitor.metric, mode=monitor.mode, count=few) | KeepLatest()

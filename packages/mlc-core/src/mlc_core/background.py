@@ -6,11 +6,12 @@ is committed and retention has run. An error surfaces when the next moment is as
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import attrs
 
@@ -78,6 +79,8 @@ class Background:
         self._closed = False
         self._under_way: list[tuple[Saving, Saved]] = []
         self._failures: list[BaseException] = []
+        self._process = os.getpid()
+        self._worker: int | None = None
 
     def submit(
         self, plan: Plan, facts: Facts, *, later: Callable[[Part], bool], location: Callable[[str], Path | str]
@@ -89,23 +92,28 @@ class Background:
         Raises:
             ConfigurationError: If it was closed.
         """
-        if self._closed:
-            msg = "the manager was closed; it saves nothing in the background any more"
+        if self._closed or os.getpid() != self._process:
+            msg = "the manager was closed, or belongs to the process that this one was forked from; make another one"
             raise ConfigurationError(msg)
         image = self._images.get()
+        saving = Saving(_promise(), _promise())
+        copying = False
         try:
             staged, left = image.stage(plan, later=later)
+            if left:
+                self._copier.submit(self._copy, saving, image, left)
+                copying = True
+            else:
+                saving.staged.set_result(None)
+            with self._turn:
+                self._under_way.append((saving, self._saver.expect(facts)))
+            self._thread.submit(self._run, saving, image, staged, facts, location)
         except BaseException:
+            if copying:
+                saving.staged.exception()  # until then somebody writes to the image
+            self._forget(saving)
             self._images.put(image)
             raise
-        saving = Saving(Future(), Future())
-        with self._turn:
-            self._under_way.append((saving, self._saver.expect(facts)))
-        if left:
-            self._copier.submit(self._copy, saving, image, left)
-        else:
-            saving.staged.set_result(None)
-        self._thread.submit(self._run, saving, image, staged, facts, location)
         return saving
 
     def _copy(self, saving: Saving, image: Image, left: list[tuple[int, Part]]) -> None:
@@ -119,24 +127,20 @@ class Background:
     def _run(
         self, saving: Saving, image: Image, plan: Plan, facts: Facts, location: Callable[[str], Path | str]
     ) -> None:
+        self._worker = threading.get_ident()
         try:
             saving.staged.result()
             saved = self._saver.save(plan, facts, write=self._write)
-        except BaseException as error:
-            self._fail(saving, error)
-        else:
-            self._forget(saving)
             saving.durable.set_result(location(saved.name))
+        except BaseException as error:
+            with self._turn:
+                self._failures.append(error)
+            saving.durable.set_exception(error)
+            msg = f"a checkpoint could not be saved in the background, and the next step will say so: {error}"
+            warnings.warn(msg, CheckpointWarning, stacklevel=2)
         finally:
             self._images.put(image)
-
-    def _fail(self, saving: Saving, error: BaseException) -> None:
-        with self._turn:
-            self._failures.append(error)
-        self._forget(saving)
-        saving.durable.set_exception(error)
-        msg = f"a checkpoint could not be saved in the background, and the next step will say so: {error}"
-        warnings.warn(msg, CheckpointWarning, stacklevel=2)
+            self._forget(saving)
 
     def _forget(self, saving: Saving) -> None:
         with self._turn:
@@ -149,7 +153,7 @@ class Background:
             return tuple(saved for _, saved in self._under_way)
 
     def check(self) -> None:
-        """Raise what a save in the background raised, once.
+        """Raise what the first save that failed since the last time has raised; of each there was a warning.
 
         Raises:
             MlcError: As `save_checkpoint` does.
@@ -160,7 +164,12 @@ class Background:
             raise failures[0]
 
     def settle(self) -> None:
-        """Wait until nothing is under way; what went wrong is told later."""
+        """Wait until nothing is under way; what went wrong is told later.
+
+        A listener that asks in the middle of a save does not wait for that save.
+        """
+        if threading.get_ident() == self._worker:
+            return
         with self._turn:
             savings = [saving for saving, _ in self._under_way]
         for saving in savings:
@@ -186,6 +195,13 @@ class Background:
         self._thread.shutdown(wait=True)
         self._end()
         self.check()
+
+
+def _promise() -> Future[Any]:
+    """Return a future that nobody can cancel: a save that has begun is finished."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future
 
 
 def choose_background(saver: Saver, storage: Storage, where: Where, most: int) -> Background:

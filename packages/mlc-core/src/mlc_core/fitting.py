@@ -144,8 +144,7 @@ def check_optimizer(what: str, optimizer: Any, state: Any, *, where: object) -> 
     own = optimizer.param_groups
     found = state.get("param_groups") if isinstance(state, Mapping) else None
     if not isinstance(found, list) or not all(isinstance(group, Mapping) and "params" in group for group in found):
-        msg = f"{where} holds something else than an optimizer's state as its {what}"
-        raise MismatchError(msg)
+        raise _no_optimizer(what, where)
     saved, wanted = ([len(group["params"]) for group in groups] for groups in (found, own))
     if saved != wanted:
         msg = f"{where} holds an optimizer with {saved} parameters in its groups and this one has {wanted}"
@@ -153,16 +152,24 @@ def check_optimizer(what: str, optimizer: Any, state: Any, *, where: object) -> 
     for there, here in zip(found, own, strict=True):
         check_kind(what, here, there, where=where)
         _check_order(what, here, there, where=where)
-    if is_torchs(optimizer):
-        for there, here in zip(found, own, strict=True):
-            for position, parameter in zip(there["params"], here["params"], strict=True):
-                _check_moments(what, position, state.get("state", {}).get(position, {}), parameter, where=where)
+    if not is_torchs(optimizer):
+        return
+    kept = state.get("state", {})
+    if not isinstance(kept, Mapping) or not all(isinstance(one, Mapping) for one in kept.values()):
+        raise _no_optimizer(what, where)
+    for there, here in zip(found, own, strict=True):
+        for position, parameter in zip(there["params"], here["params"], strict=True):
+            _check_moments(what, position, kept.get(position, {}), parameter, where=where)
+
+
+def _no_optimizer(what: str, where: object) -> MismatchError:
+    return MismatchError(f"{where} holds something else than an optimizer's state as its {what}")
 
 
 def _check_order(what: str, own: Mapping[str, Any], saved: Mapping[str, Any], *, where: object) -> None:
     """Refuse parameters in another order: torch goes by position, and would give each the other's moments."""
     here, there = own.get("param_names"), saved.get("param_names")
-    if not here or not there:
+    if not here or not there or len(here) != len(there):
         return  # an optimizer knows names only if it was given named_parameters()
     ours = [plain_name(name) for name in here]
     names = match_names(ours, there)

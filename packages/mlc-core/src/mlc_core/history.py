@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mlc_core.protocols import Storage
 
-__all__ = ["ENDINGS", "Note", "last_id", "read_history", "remembered_monitor", "write_note"]
+__all__ = ["ENDINGS", "Note", "highest_sequence", "last_id", "read_history", "remembered_monitor", "write_note"]
 
 
 ENDINGS = {"removed": "removed", "quarantined": "in quarantine"}
@@ -46,7 +46,7 @@ def write_note(storage: Storage, event: str, *, at: str | None = None, **facts: 
     Places below the model's directory are written as seen from there: the history moves with the directory. A storage
     that cannot take it warns: no checkpoint is worse for a line that is missing.
     """
-    here = f"{storage.location('')}/"
+    here = f"{str(storage.location('')).rstrip('/')}/"
     known = {name: value.replace(here, "") if isinstance(value, str) else value for name, value in facts.items()}
     known = {name: value for name, value in known.items() if value is not None}
     try:
@@ -84,6 +84,12 @@ def last_id(notes: Sequence[Note], name: str) -> str | None:
         if note.name == name and note.id is not None:
             return None if note.event in ENDINGS else note.id
     return None
+
+
+def highest_sequence(notes: Sequence[Note]) -> int:
+    """Return the highest commit that was written down, or 0: what was removed or set aside keeps its number."""
+    found = [note.facts.get("sequence") for note in notes]
+    return max([one for one in found if type(one) is int], default=0)
 
 
 def remembered_monitor(notes: Sequence[Note]) -> Monitor | None:

@@ -57,7 +57,7 @@ class Image:
         contents = []
         for content, offset in zip(plan.contents, offsets, strict=True):
             left += self._stage_file(content, offset, later)
-            pieces = Spans([self._slab.view[offset : offset + content.size]])
+            pieces = Spans([self._slab.view[offset : offset + content.size]], still=True)
             contents.append(attrs.evolve(content, pieces=pieces))
         return attrs.evolve(plan, contents=tuple(contents)), left
 

@@ -44,7 +44,8 @@ class Keeper:
 
     def plan(self) -> tuple[Decision, ...]:
         """Return what `prune` would keep and remove now, and why. Changes nothing."""
-        self._shelf.index.refresh()
+        if not self._shelf.index.is_current():
+            self._shelf.index.refresh()
         return self._decide()
 
     def _decide(self) -> tuple[Decision, ...]:
@@ -63,7 +64,8 @@ class Keeper:
         removed: list[Decision] = []
         troubles: list[StorageError] = []
         with storage.lock():
-            decisions = tuple(one for one in self.plan() if one.keep or only is None or one.saved.id in only)
+            self._shelf.index.catch_up()
+            decisions = tuple(one for one in self._decide() if one.keep or only is None or one.saved.id in only)
             for one in decisions:
                 if one.keep:
                     continue
@@ -73,8 +75,10 @@ class Keeper:
                 except StorageError as error:
                     troubles.append(error)
             if removed:
-                self._shelf.index.refresh()
+                self._shelf.index.forget(one.saved.name for one in removed)
                 self._shelf.follow()
+                if not troubles:
+                    self._shelf.index.settle()
         self._note_news([one for one in decisions if one.keep or one in removed])
         for one in removed:
             events.checkpoint_removed(one.saved, storage, one.reason)
@@ -147,6 +151,7 @@ class Keeper:
             name=saved.name,
             id=saved.id,
             reason="; ".join(saved.reasons),
+            sequence=saved.sequence,
             run=saved.run,
             epoch=saved.epoch,
             step=saved.step,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlc_core import events
@@ -12,6 +11,7 @@ from mlc_core.background import choose_background
 from mlc_core.catalogs import serializers
 from mlc_core.decider import Decider
 from mlc_core.errors import CheckpointWarning, ConfigurationError
+from mlc_core.guard import guarded
 from mlc_core.keeper import Keeper
 from mlc_core.lazy import StepGate, only_steps_change
 from mlc_core.naming import check_name
@@ -28,7 +28,8 @@ from mlc_core.writer import lay_out
 from mlc_hooks import open_door
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import Self
 
@@ -231,25 +232,22 @@ class CheckpointManager:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except Exception:
+            if kind is None:
+                raise  # else what ended the block is told; that a save failed was warned of
 
-    @contextmanager
-    def guard(self, state: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
-        """Save when the block ends with an exception, if the strategy says so: `on_exception` does.
+    def guard(self, state: Callable[[], Mapping[str, Any]]) -> AbstractContextManager[None]:
+        """Return a block that saves when an exception ends it, if the strategy says so: `on_exception` does.
+
+        The exception always comes through; a save that fails warns.
 
         Args:
             state: Returns the arguments for `save_checkpoint` at that moment.
         """
-        try:
-            yield
-        except BaseException as error:
-            given = dict(state())
-            asked = {name: given[name] for name in ("epoch", "step", "metrics", "epoch_ended") if name in given}
-            reason = self.due(**asked, exception=type(error).__name__)
-            if reason is not None:
-                self.save_checkpoint(**{**given, "reason": reason})
-            raise
+        return guarded(self, state)
 
     def _gather(
         self, model: object, optimizer: object, scheduler: object, items: Mapping[str, object] | None

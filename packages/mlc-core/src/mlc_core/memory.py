@@ -22,7 +22,7 @@ ALIGNMENT = 4096  # what direct I/O wants addresses, offsets and lengths to be m
 READ_ONLY = 0x100  # PyBUF_READ
 POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14: https://man7.org/linux/man-pages/man2/madvise.2.html
 PIECE = 32 << 20  # bytes hashed at once
-SAMPLES, SAMPLE = 64, 64  # places, and bytes at each: enough to see that a model was trained
+SAMPLES = 256  # places where a sketch looks at eight bytes: enough to see that a model was trained
 
 
 class _PyBuffer(ctypes.Structure):
@@ -115,10 +115,16 @@ class Deferred(Protocol):
 
 
 class Spans:
-    """The content of a file that need not be in one piece. Iterating gives buffers, `spans` gives addresses."""
+    """The content of a file that need not be in one piece. Iterating gives buffers, `spans` gives addresses.
 
-    def __init__(self, parts: Sequence[Buffer | Deferred]) -> None:
+    Args:
+        parts: The pieces, in order.
+        still: Whether they are buffers that nobody writes to until this object is gone.
+    """
+
+    def __init__(self, parts: Sequence[Buffer | Deferred], *, still: bool = False) -> None:
         self.parts = parts
+        self.still = still
 
     def __iter__(self) -> Iterator[Buffer]:
         for part in self.parts:
@@ -127,12 +133,12 @@ class Spans:
     def spans(self) -> Iterator[tuple[int, int]]:
         """Yield address and size of each span; it may be read until the next one is asked for."""
         for part in self.parts:
-            address, size = _place(part)
+            address = _address_of(part)
             if address is not None:
-                yield address, size
+                yield address, _size_of(part)
             elif not isinstance(part, (bytes, bytearray, memoryview)):
                 copied = part.view()
-                yield address_of(copied), size
+                yield address_of(copied), part.size
 
     def digest(self) -> str:
         """Return the XXH3 128-bit digest of all of it, 32 hexadecimal digits."""
@@ -142,29 +148,32 @@ class Spans:
         return digest.hexdigest()
 
     def sketch(self) -> int | None:
-        """Return a hash of some bytes from all over it, or None where they cannot be read in place."""
+        """Return a hash of some bytes from all over it, or None where they cannot be read in place.
+
+        It is the same however the content is cut into parts.
+        """
         digest = xxhash.xxh3_64()
-        chosen = self.parts[:: max(1, len(self.parts) // SAMPLES)]
-        for part in chosen:
-            address, size = _place(part)
-            if address is None:
-                return None
-            count = -(-SAMPLES // len(chosen))
-            for number in range(count):
-                offset = size * number // count
-                digest.update(view_at(address + offset, min(SAMPLE, size - offset)))
+        total = sum(map(_size_of, self.parts))
+        wanted = (total * number // SAMPLES for number in range(SAMPLES))
+        offset, begin = next(wanted), 0
+        for part in self.parts:
+            end = begin + _size_of(part)
+            while begin <= offset < end:
+                address = _address_of(part)
+                if address is None:
+                    return None
+                digest.update(view_at(address + offset - begin, min(8, end - offset)))
+                offset = next(wanted, total)
+            begin = end
         return digest.intdigest()
 
-    @property
-    def stays(self) -> bool:
-        """Whether all of it lies in buffers: they can be read as long as this object lives."""
-        return all(isinstance(one, (bytes, bytearray, memoryview)) for one in self.parts)
+
+def _size_of(part: Buffer | Deferred) -> int:
+    return memoryview(part).nbytes if isinstance(part, (bytes, bytearray, memoryview)) else part.size
 
 
-def _place(part: Buffer | Deferred) -> tuple[int | None, int]:
-    if isinstance(part, (bytes, bytearray, memoryview)):
-        return address_of(part), memoryview(part).nbytes
-    return part.address(), part.size
+def _address_of(part: Buffer | Deferred) -> int | None:
+    return address_of(part) if isinstance(part, (bytes, bytearray, memoryview)) else part.address()
 
 
 class Slab:
@@ -178,7 +187,9 @@ class Slab:
     """
 
     def __init__(self, size: int, mapped: mmap.mmap | None = None) -> None:
-        self._map = mapped or mmap.mmap(-1, max(size, ALIGNMENT))
+        # Private, or a forked child would write into the same pages.
+        private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+        self._map = mapped or mmap.mmap(-1, max(size, ALIGNMENT), **private)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):  # a kernel without them is only slower
                 self._map.madvise(mmap.MADV_HUGEPAGE)

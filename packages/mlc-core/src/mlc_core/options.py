@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from mlc_core.protocols import RetentionPolicy, Storage
     from mlc_core.records import Mode, Moment
 
-__all__ = ["choose_monitor", "choose_retention", "choose_strategy", "open_place", "read_count", "read_numbers"]
+__all__ = [
+    "MAX_CHECKPOINTS",
+    "choose_monitor",
+    "choose_retention",
+    "choose_strategy",
+    "open_place",
+    "read_count",
+    "read_numbers",
+]
 
 MAX_CHECKPOINTS = 5
 MONITORING: dict[type, str] = {Adaptive: "adaptive", Best: "best", PerformanceBased: "performance_based"}

@@ -6,12 +6,15 @@ torch nor the model: it gets memory to read, the storage's URL and the token of 
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import socket
 import subprocess
 import sys
 import threading
+import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -34,6 +37,7 @@ class SharedSlab(Slab):
     def __init__(self, size: int, number: int) -> None:
         self.number = number
         self.descriptor = os.memfd_create("mlc-staged", os.MFD_CLOEXEC)
+        weakref.finalize(self, os.close, self.descriptor)
         os.ftruncate(self.descriptor, size)
         super().__init__(size, mmap.mmap(self.descriptor, size))
 
@@ -50,7 +54,8 @@ class WriterProcess:
             msg = f"{storage.url} cannot be written to by a second process here; use background='thread'"
             raise ConfigurationError(msg)
         self._storage = storage
-        self._slabs: list[SharedSlab] = []
+        self._slabs: weakref.WeakValueDictionary[int, SharedSlab] = weakref.WeakValueDictionary()
+        self._numbers = itertools.count()
         self._known: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -58,8 +63,8 @@ class WriterProcess:
 
     def make(self, size: int) -> SharedSlab:
         """Return memory of *size* bytes for a staged state, which the other process can read."""
-        slab = SharedSlab(size, len(self._slabs))
-        self._slabs.append(slab)
+        slab = SharedSlab(size, next(self._numbers))
+        self._slabs[slab.number] = slab
         return slab
 
     def write(self, staging: Staging, content: Content) -> str:
@@ -70,7 +75,7 @@ class WriterProcess:
         """
         pieces = cast("Spans", content.pieces)
         address, _ = next(pieces.spans())
-        slab = next(one for one in self._slabs if one.address <= address < one.address + one.size)
+        slab = next(one for one in self._slabs.values() if one.address <= address < one.address + one.size)
         request = {
             "url": self._storage.url,
             "token": cast("JoinableStaging", staging).token,
@@ -91,7 +96,9 @@ class WriterProcess:
     def _ask(self, slab: SharedSlab, request: dict[str, Any]) -> dict[str, Any]:
         channel = self._connect()
         if slab.number not in self._known:
-            announced = orjson.dumps({"slab": slab.number, "size": slab.size})
+            gone = sorted(self._known - set(self._slabs))
+            self._known -= set(gone)
+            announced = orjson.dumps({"slab": slab.number, "size": slab.size, "gone": gone})
             socket.send_fds(channel, [announced], [slab.descriptor])
             channel.recv(LONGEST)
             self._known.add(slab.number)
@@ -103,7 +110,8 @@ class WriterProcess:
         if self._socket is None:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             command = [sys.executable, "-m", "mlc_core.process_main", str(theirs.fileno())]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+            # A session of its own: Ctrl-C and a scheduler's signals are for the training, which then says when to end.
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
             theirs.close()
         return self._socket
 
@@ -116,7 +124,9 @@ class WriterProcess:
     def close(self) -> None:
         """End the process; it can be asked again."""
         if self._socket is not None:
-            self._socket.close()  # it ends when nobody is there to ask
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # so it ends, also while a forked child has our end open
+            self._socket.close()
         if self._process is not None:
             self._process.wait()
         self._socket, self._process = None, None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import signal
 import socket
 import sys
 from typing import Any, cast
@@ -28,6 +27,8 @@ def serve(channel: socket.socket) -> None:
             return
         request = orjson.loads(message)
         if descriptors:
+            for number in request["gone"]:
+                memory.pop(number, None)
             memory[request["slab"]] = memoryview(mmap.mmap(descriptors[0], request["size"], prot=mmap.PROT_READ))
             os.close(descriptors[0])
             channel.send(b"{}")
@@ -36,7 +37,7 @@ def serve(channel: socket.socket) -> None:
         try:
             staging = cast("Any", open_storage(request["url"])).join(request["token"])
             try:
-                answer = {"digest": staging.write(request["name"], request["size"], Spans([content]))}
+                answer = {"digest": staging.write(request["name"], request["size"], Spans([content], still=True))}
             finally:
                 staging.discard()
         except Exception as error:
@@ -45,5 +46,4 @@ def serve(channel: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training, which then says when to end
     serve(socket.socket(fileno=int(sys.argv[1])))

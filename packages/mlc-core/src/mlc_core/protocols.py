@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Buffer = bytes | bytearray | memoryview
 
 __all__ = [
+    "CachingStorage",
     "Capabilities",
     "JoinableStaging",
     "JoinableStorage",
@@ -102,6 +103,8 @@ class Capabilities:
     """What it stages is a `LinkingStaging`: a file that did not change need not be written again."""
     joins: bool = False
     """It is a `JoinableStorage`: several processes may write one checkpoint together."""
+    caches: bool = False
+    """It is a `CachingStorage`: who knew it before need not look at every entry again."""
 
 
 class Staging(Protocol):
@@ -221,3 +224,32 @@ class JoinableStaging(Staging, Protocol):
     @property
     def token(self) -> str:
         """What another process needs to know to `join`."""
+
+
+@runtime_checkable
+class CachingStorage(Storage, Protocol):
+    """A storage with ways to know a hundred thousand entries without looking at each of them."""
+
+    def glance(self) -> Mapping[str, str]:
+        """Return what may be an entry, each with the part of its token before the first full stop.
+
+        That part changes when another entry takes the name, as far as this can be told without looking inside.
+        """
+
+    def token(self, entry: str) -> str | None:
+        """Return what `entries` says of *entry*, or None if there is no such entry."""
+
+    def mark(self) -> str | None:
+        """Return a mark that holds until the next entry or pointer comes or goes, whoever does it.
+
+        None if that cannot be promised here. Only for who holds the lock: it undoes the marks of others.
+        """
+
+    def holds(self, mark: str) -> bool:
+        """Say whether no entry and no pointer came or went since this *mark* was made."""
+
+    def read_cache(self) -> bytes | None:
+        """Return what `write_cache` wrote last, if it is still there. It may be torn."""
+
+    def write_cache(self, data: bytes) -> None:
+        """Replace the cache, in one step. It need not survive anything."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from mlc_core.catalogs import open_storage, serializers
+from mlc_core.collector import no_collection
 from mlc_core.errors import CheckpointNotFoundError, ConfigurationError, CorruptCheckpointError, StorageError
 from mlc_core.manifest import decode_manifest
 from mlc_core.memory import digest_of
@@ -17,12 +20,15 @@ from mlc_core.state import decode_document
 from mlc_core.state.tree import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from mlc_core.protocols import Storage, TensorBytes
     from mlc_core.records import FileRecord, Saved
 
 __all__ = ["CheckpointReader", "open_checkpoint"]
+
+READERS = 2
+WORTH_A_THREAD = 8 << 20  # bytes
 
 
 class CheckpointReader:
@@ -43,8 +49,7 @@ class CheckpointReader:
         Raises:
             CorruptCheckpointError: At the first file that is missing or changed; names it and the cause.
         """
-        for record in self.saved.files:
-            self._read(record, verify=True)
+        self._read_all(self.saved.files, verify=True)
 
     def load(
         self, *, only: str | Collection[str] | None = None, verify: bool = True, copy: bool = False
@@ -68,24 +73,22 @@ class CheckpointReader:
         if missing:
             msg = f"{self.location} holds no {', '.join(missing)}; it holds {', '.join(self.saved.items)}"
             raise CheckpointNotFoundError(msg)
-        views = {
-            record.name: self._read(record, verify=verify)
-            for record in self.saved.files
-            if only is None or record.name == STATE or record.item in wanted
-        }
+        needed = [one for one in self.saved.files if only is None or one.name == STATE or one.item in wanted]
+        views = self._read_all(needed, verify=verify)
         if STATE not in views:
             msg = f"{self.location}: the manifest lists no {STATE}"
             raise CorruptCheckpointError(msg)
-        trees = decode_document(views[STATE])
-        state = {}
-        for name in wanted:
-            tensors = self._tensors(name, views)
-            try:
-                state[name] = decode(trees[name], tensors, copy=copy)
-            except (KeyError, RecursionError, CorruptCheckpointError) as error:
-                msg = f"{self.location}/{STATE}: item {name!r} cannot be read: {error}"
-                raise CorruptCheckpointError(msg) from error
-        return state
+        with no_collection():
+            trees = decode_document(views[STATE])
+            return {name: self._decode(name, trees, views, copy=copy) for name in wanted}
+
+    def _decode(self, item: str, trees: Mapping[str, Any], views: Mapping[str, memoryview], *, copy: bool) -> Any:
+        tensors = self._tensors(item, views)
+        try:
+            return decode(trees[item], tensors, copy=copy)
+        except (KeyError, RecursionError, CorruptCheckpointError) as error:
+            msg = f"{self.location}/{STATE}: item {item!r} cannot be read: {error}"
+            raise CorruptCheckpointError(msg) from error
 
     def raw_tensors(self, item: str = "model", *, verify: bool = True) -> Mapping[str, TensorBytes]:
         """Return the tensors of *item* as bytes that share the mapped file. Torch is not needed.
@@ -94,7 +97,7 @@ class CheckpointReader:
             CorruptCheckpointError: If a file is missing or changed.
         """
         records = [record for record in self.saved.files if record.item == item]
-        return self._tensors(item, {record.name: self._read(record, verify=verify) for record in records})
+        return self._tensors(item, self._read_all(records, verify=verify))
 
     def tensors(self, item: str = "model") -> Mapping[str, tuple[str, tuple[int, ...]]]:
         """Return dtype and shape of each tensor of *item*; nothing but headers is read, and torch is not needed."""
@@ -111,6 +114,14 @@ class CheckpointReader:
                 msg = f"{self.location}/{record.name}: {error}"
                 raise CorruptCheckpointError(msg) from error
         return found
+
+    def _read_all(self, records: Sequence[FileRecord], *, verify: bool) -> dict[str, memoryview]:
+        """Return the content of each file, large ones read by two threads: hashing lets others run."""
+        read = functools.partial(self._read, verify=verify)
+        if sum(record.size >= WORTH_A_THREAD for record in records) < 2:
+            return {record.name: read(record) for record in records}
+        with ThreadPoolExecutor(READERS) as threads:
+            return {record.name: view for record, view in zip(records, threads.map(read, records), strict=True)}
 
     def _read(self, record: FileRecord, *, verify: bool) -> memoryview:
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from itertools import repeat
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 
@@ -12,10 +14,18 @@ from mlc_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
 
 __all__ = ["Decision", "FileRecord", "Moment", "Monitor", "Saved"]
 
 Mode = Literal["min", "max"]
+
+
+class Rest(Protocol):
+    """Where the fields of records are that were not needed yet."""
+
+    def read(self, position: int) -> Mapping[str, Any]:
+        """Return the fields of the record at *position*."""
 
 
 def _frozen(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -60,8 +70,35 @@ class FileRecord:
     """Whose tensors it holds, as `model`; None for what is no item's alone."""
 
 
+class Unfolding:
+    """A record some of whose fields may be read from `_rest` when one of them is looked at first."""
+
+    __slots__ = ("_rest",)
+    if TYPE_CHECKING:
+        _rest: tuple[Rest, int]
+
+    @classmethod
+    def folded(cls, rest: Rest, count: int) -> list[Self]:
+        """Return *count* records of which no field is set yet, in the order of *rest*."""
+        made = list(map(cls.__new__, repeat(cls, count)))
+        deque(map(cls._rest.__set__, made, zip(repeat(rest), range(count), strict=False)), maxlen=0)  # type: ignore[attr-defined]
+        return made
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            """Read what was not set yet; of a record that was made in the usual way nothing is."""
+            if name.startswith("_") or not hasattr(self, "_rest"):
+                msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+                raise AttributeError(msg)
+            rest, position = self._rest
+            for field, value in rest.read(position).items():
+                object.__setattr__(self, field, value)
+            return object.__getattribute__(self, name)
+
+
 @attrs.frozen(kw_only=True)
-class Saved:
+class Saved(Unfolding):
     """A committed checkpoint: what its manifest says."""
 
     model: str

@@ -92,9 +92,8 @@ class Saver:
         taken_meanwhile: list[EntryExistsError] = []
         storage, index = self._shelf.storage, self._shelf.index
         with storage.lock():
-            index.refresh()
-            taken = {*index.names, *storage.pointers()}
-            names = entry_names(facts.epoch, facts.step, epoch_ended=facts.epoch_ended, taken=taken)
+            index.catch_up()
+            names = entry_names(facts.epoch, facts.step, epoch_ended=facts.epoch_ended, taken=index.taken)
             for name in islice(names, NAMES_TO_TRY):
                 saved = facts.saved(
                     model=self._model, run=self._run, name=name, sequence=index.next_sequence, draft=files
@@ -104,7 +103,8 @@ class Saver:
                 except EntryExistsError as error:
                     taken_meanwhile.append(error)
                     continue
-                index.refresh()
+                index.add(name)
                 self._shelf.follow()
+                index.settle()
                 return saved
         raise taken_meanwhile[-1]

@@ -29,7 +29,7 @@ class Shelf:
     def __init__(self, storage: Storage, monitor: Monitor | None) -> None:
         self.storage = storage
         self._monitor = monitor
-        self.index = Index(storage)
+        self.index = Index(storage, glance=True)
         self._distrusted: set[str] = set()
 
     @property
@@ -46,8 +46,8 @@ class Shelf:
     @property
     def pinned(self) -> frozenset[str]:
         """The ids of the checkpoints that are pinned."""
-        names = {entry for pointer, entry in self.storage.pointers().items() if pointer.startswith(PIN)}
-        return frozenset(one.id for one in self.index.saved if one.name in names)
+        names = {entry for pointer, entry in self.index.pointers.items() if pointer.startswith(PIN)}
+        return frozenset(one.id for one in map(self.index.get, names) if one is not None)
 
     def find(self, wanted: str) -> Saved:
         """Return the checkpoint here that *wanted* names: its name, its path, or a pointer.
@@ -62,15 +62,15 @@ class Shelf:
         name = self.storage.pointers().get(name, name)
         if here and name in self.index.damaged:
             raise self.index.damaged[name]
-        for saved in self.index.saved:
-            if here and saved.name == name:
-                return saved
+        saved = self.index.get(name) if here else None
+        if saved is not None:
+            return saved
         raise self.missing(what=f"is called {wanted!r}")
 
     def open(self, wanted: str) -> CheckpointReader:
         """Open the checkpoint that *wanted* names, here or, if it is a path or a URL, anywhere."""
         try:
-            return CheckpointReader(self.storage, self.find(wanted))
+            return CheckpointReader(self.storage, self.index.confirm(self.find(wanted)))
         except CheckpointNotFoundError:
             if "/" not in wanted:
                 raise
@@ -89,6 +89,7 @@ class Shelf:
         troubles: list[CorruptCheckpointError | StorageError] = []
         for reader in readers:
             try:
+                reader = CheckpointReader(self.storage, self.index.confirm(reader.saved))  # noqa: PLW2901
                 state = reader.load(only=only, verify=verify)
             except (CorruptCheckpointError, StorageError) as error:
                 self._distrusted.add(reader.saved.id)
@@ -125,11 +126,11 @@ class Shelf:
         """
         try:
             if self._monitor is not None:
-                self.storage.point("best", self.best.name if self.best else None)
-            self.storage.point("latest", self.index.latest.name if self.index.latest else None)
-            for pointer, entry in self.storage.pointers().items():
-                if entry not in self.index.names:
-                    self.storage.point(pointer, None)
+                self.index.point("best", self.best.name if self.best else None)
+            self.index.point("latest", self.index.latest.name if self.index.latest else None)
+            for pointer, entry in self.index.pointers.items():
+                if not self.index.holds(entry):
+                    self.index.point(pointer, None)
         except StorageError as error:
             msg = f"the links in {self.storage.location('')} could not be renewed: {error}"
             warnings.warn(msg, CheckpointWarning, stacklevel=2)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from mlc_core.recovery import find_leftovers, find_quarantined
+from mlc_core.storage.files import failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,7 +63,7 @@ def _files(path: Path) -> Iterator[tuple[File, int, int]]:
         return
     for folder, _, names in os.walk(path):
         for name in names:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError), failures(path, missing=FileNotFoundError):
                 status = os.lstat(f"{folder}/{name}")
                 yield (status.st_dev, status.st_ino), status.st_size, status.st_nlink
 

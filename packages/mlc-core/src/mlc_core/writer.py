@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import platform
 import sys
 import uuid
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import attrs
 
 from mlc_core.catalogs import serializers
+from mlc_core.collector import no_collection
 from mlc_core.errors import StorageError
 from mlc_core.manifest import encode_manifest
 from mlc_core.naming import STATE
@@ -63,7 +63,7 @@ def lay_out(items: Mapping[str, object], *, serializer: str) -> Plan:
         StateError: If something cannot be saved without losing it.
     """
     form = serializers().make(serializer)
-    with _no_collection():
+    with no_collection():
         states = collect(items)
         document = encode_document(states)
         contents = [Content(name=STATE, size=len(document), pieces=[document], serializer=JSON)]
@@ -87,18 +87,6 @@ def _files_of(
         index = index_document(shards, names)
         contents.append(Content(name=index_name(item, form.suffix), size=len(index), pieces=[index], serializer=JSON))
     return contents
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector away while ten thousand small records are made, none of which is garbage."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class Draft:

@@ -16,10 +16,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
+import torch._dynamo  # what the ranks would import, each of them for itself
 import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parent))
 import distributed_scenarios as scenarios
+
+from mlc_core import serializers
 
 PATIENCE = 60  # seconds for all ranks of one scenario
 TIMEOUT = timedelta(seconds=20)  # of the process group
@@ -28,15 +31,14 @@ TIMEOUT = timedelta(seconds=20)  # of the process group
 def be(rank, count, store, name, arguments):
     """Be one rank, and return what the scenario returned or raised."""
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count, timeout=TIMEOUT)
-    told = []
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             result = getattr(scenarios, name)(**arguments)
-        told = [str(one.message) for one in caught if one.category.__name__ == "CheckpointWarning"]
-        return {"result": result, "warnings": told}
     except BaseException as error:
         return {"error": type(error).__name__, "message": str(error), "trace": traceback.format_exc()}
+    told = [str(one.message) for one in caught if one.category.__name__ == "CheckpointWarning"]
+    return {"result": result, "warnings": told}
 
 
 def run(name, count, arguments):
@@ -67,6 +69,7 @@ def run(name, count, arguments):
 
 
 torch.set_num_threads(1)
+serializers().names()
 for line in sys.stdin:
     asked = json.loads(line)
     print(json.dumps(run(asked["scenario"], asked["ranks"], asked["arguments"])), flush=True)

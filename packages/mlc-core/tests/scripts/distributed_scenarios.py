@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from mlc_core.distributed import (
     DistributedCheckpointManager,
@@ -21,18 +22,18 @@ from mlc_core.distributed import (
     ShardedWriter,
     open_sharded,
 )
-from mlc_core.errors import DiskFullError
+from mlc_core.errors import ConfigurationError, DiskFullError
 from mlc_core.storage.local import LocalStaging
 
 
 class Net(nn.Module):
-    """A model with shapes that divide by nothing, a buffer, and a parameter that no rank but the first has a part of."""
+    """A model with shapes that divide by nothing, a buffer, and a parameter that only the first rank has a part of."""
 
-    def __init__(self, seed=0):
+    def __init__(self, seed=0, inside=7):
         super().__init__()
         torch.manual_seed(seed)
-        self.first = nn.Linear(5, 7)
-        self.second = nn.Linear(7, 3)
+        self.first = nn.Linear(5, inside)
+        self.second = nn.Linear(inside, 3)
         self.gain = nn.Parameter(torch.rand(1))
         self.register_buffer("scale", torch.rand(3))
 
@@ -180,6 +181,7 @@ def failing(place, rank, epochs=2):
         error = None
     except DiskFullError as found:
         error = str(found)
+    dist.barrier()  # rank 0 clears away
     held = [one.name for one in manager.list_checkpoints()]
     left = sorted(one.name for one in (manager.storage.location("") / ".mlc" / "staging").iterdir())
     LocalStaging.write = write
@@ -276,6 +278,16 @@ def replicas(place, on_difference="error"):
     return model.weight.to_local().tolist()
 
 
+def more_on_one(place, on_difference):
+    """Save a model that has one parameter more on rank 1."""
+    model = nn.Linear(2, 2)
+    torch.nn.init.ones_(model.weight)
+    torch.nn.init.ones_(model.bias)
+    if dist.get_rank():
+        model.extra = nn.Parameter(torch.ones(1))
+    DistributedCheckpointManager(place, "net", on_difference=on_difference).save_checkpoint(model, epoch=0)
+
+
 def own_items(place, ranks=None):
     """Save items of which one differs, and one holds tensors that do."""
     rank = dist.get_rank()
@@ -293,7 +305,7 @@ def own_items_again(place):
 
 def schedules(place, on_difference="error"):
     """Save a scheduler that stepped on some ranks only."""
-    model, optimizer, scheduler = build(how="none")
+    model, _, scheduler = build(how="none")
     if dist.get_rank():
         scheduler.last_epoch += dist.get_rank()
     manager = DistributedCheckpointManager(place, "net", on_difference=on_difference)
@@ -312,6 +324,46 @@ def averaged(place):
     other, _, _ = build(seed=4)
     manager.load_checkpoint(None, items={"ema": other})
     return before == fingerprint(other.state_dict())
+
+
+def in_a_group(place, members, speaks="cpu:gloo"):
+    """Save and load among *members* only, in a group that is said to be of another kind."""
+    group = dist.new_group(members)
+    if dist.get_rank() not in members:
+        try:
+            DistributedCheckpointManager(place, "net", process_group=group)
+        except ConfigurationError as error:
+            return str(error)
+    told, dist.get_backend_config = dist.get_backend_config, lambda _: speaks
+    manager = DistributedCheckpointManager(place, "net", process_group=group)
+    dist.get_backend_config = told
+    model = nn.Linear(3, 3)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+        model.bias.fill_(2.0)
+    manager.save_checkpoint(model, epoch=0, items={"rank": dist.get_rank()})
+    fresh = nn.Linear(3, 3)
+    return [manager.load_checkpoint(None, fresh).state["rank"], fresh.bias.tolist()]
+
+
+def in_two_dimensions(place):
+    """Save a model with tensor parallelism below FSDP2."""
+    model = Net(inside=8)
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+    plan = {"first": ColwiseParallel(), "second": RowwiseParallel()}
+    parallelize_module(model, mesh["tensor"], plan)
+    fully_shard(model, mesh=mesh["data"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.rand(4, 5)).square().sum().backward()
+    optimizer.step()
+    manager = DistributedCheckpointManager(place, "net")
+    manager.save_checkpoint(model, optimizer, epoch=0)
+    before = fingerprints(model, optimizer)
+    with torch.no_grad():
+        for one in model.parameters():
+            one.zero_()
+    manager.load_checkpoint(None, model, optimizer)
+    return {**before, "again": before == fingerprints(model, optimizer)}
 
 
 def misfit(place, kind):

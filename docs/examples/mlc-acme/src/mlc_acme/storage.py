@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from mlc_core import Capabilities, EntryExistsError, StorageError, check_name
+from mlc_core.storage.hashing import Hashed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (model TEXT, name TEXT, token TEXT, PRIMARY KEY (model, name));
 CREATE TABLE IF NOT EXISTS files (model TEXT, entry TEXT, name TEXT, content BLOB, PRIMARY KEY (model, entry, name));
 CREATE TABLE IF NOT EXISTS pointers (model TEXT, name TEXT, entry TEXT, PRIMARY KEY (model, name));
+CREATE TABLE IF NOT EXISTS notes (number INTEGER PRIMARY KEY, model TEXT, line BLOB);
 """
 
 
@@ -105,6 +107,35 @@ class SqliteStorage:
         """Find nothing: a transaction that was not committed leaves nothing."""
         return ()
 
+    def set_aside(self, entry: str) -> str:
+        """Give *entry* and its files to a model of another name, in one transaction."""
+        place = f"{check_name(entry)}-{uuid.uuid4().hex[:8]}"
+        quarantine = f"{self._model}.quarantine"
+        with self._connect() as database:
+            moved = database.execute(
+                "UPDATE entries SET model = ?, name = ? WHERE model = ? AND name = ?",
+                [quarantine, place, self._model, entry],
+            )
+            database.execute(
+                "UPDATE files SET model = ?, entry = ? WHERE model = ? AND entry = ?",
+                [quarantine, place, self._model, entry],
+            )
+        if moved.rowcount == 0:
+            msg = f"{self.location(entry)} is not there"
+            raise FileNotFoundError(msg)
+        return f"{self.url}.quarantine/{place}"  # a storage like any other: it can be listed, opened and verified
+
+    def note(self, line: bytes) -> None:
+        """Append *line*."""
+        with self._connect() as database:
+            database.execute("INSERT INTO notes (model, line) VALUES (?, ?)", [self._model, line])
+
+    def notes(self) -> Sequence[bytes]:
+        """Return the lines."""
+        with self._connect() as database:
+            rows = database.execute("SELECT line FROM notes WHERE model = ? ORDER BY number", [self._model])
+            return [line for (line,) in rows]
+
     @contextmanager
     def _connect(self, file: str | None = None) -> Iterator[sqlite3.Connection]:
         try:
@@ -124,9 +155,11 @@ class SqliteStaging:
         self._storage = storage
         self._files: dict[str, bytes] = {}
 
-    def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> None:
-        """Keep *file*; it becomes durable with the commit."""
-        self._files[check_name(file)] = b"".join(bytes(piece) for piece in pieces)
+    def write(self, file: str, size: int, pieces: Iterable[Buffer]) -> str:
+        """Keep *file* and return its digest; it becomes durable with the commit."""
+        hashed = Hashed(pieces, size, check_name(file))
+        self._files[file] = b"".join(bytes(piece) for piece in hashed)
+        return hashed.digest
 
     def commit(self, entry: str, manifest: bytes) -> None:
         """Write everything in one transaction."""

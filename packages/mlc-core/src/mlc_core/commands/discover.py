@@ -143,10 +143,10 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _models(path: Path, depth: int, *, own: bool) -> Sequence[Path]:
-    children: list[Path] = []
-    with suppress(PermissionError):
-        children += [one for one in path.iterdir() if one.is_dir() and not one.is_symlink()]
-    shown = [one for one in children if one.name[0] != "."]
-    if any(_is_checkpoint(one) for one in shown) or (own and any(one.name == OWN for one in children)):
+    children: list[str] = []
+    with suppress(PermissionError), os.scandir(path) as scan:  # it knows what is a directory without asking for each
+        children += [one.name for one in scan if one.is_dir(follow_symlinks=False)]
+    shown = [path / name for name in children if name[0] != "."]
+    if any(_is_checkpoint(one) for one in shown) or (own and OWN in children):
         return [path]
     return [] if depth == 0 else [found for child in shown for found in _models(child, depth - 1, own=own)]

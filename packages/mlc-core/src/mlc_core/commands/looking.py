@@ -14,6 +14,7 @@ from mlc_core.history import read_history
 from mlc_core.index import Index
 from mlc_core.reader import open_checkpoint
 from mlc_core.recovery import find_quarantined
+from mlc_core.storage.local import QUARANTINE
 from mlc_core.usage import measure
 from mlc_hooks.console import human_size, json_option, print_json, print_table
 
@@ -92,13 +93,13 @@ def _list_quarantined(storages: Sequence[LocalStorage], *, as_json: bool) -> Non
         )
         return
     for storage, aside in found:
-        reasons = {
-            note.facts.get("where"): note.reason for note in read_history(storage) if note.event == "quarantined"
-        }
-        rows = [(each.name, human_size(each.size), reasons.get(each.path.name), each.path) for each in aside]
-        print_table(f"{storage.location('')}: in quarantine", ("name", "size", "why", "where"), rows)
-    if any(aside for _, aside in found):
-        click.echo("Put one back with `mlc checkpoints restore WHERE`, or delete it: nothing else needs it.")
+        notes = [note for note in read_history(storage) if note.event == "quarantined"]
+        reasons = {str(note.facts.get("where")).rpartition("/")[2]: note.reason for note in notes}
+        rows = [(each.path.name, each.name, human_size(each.size), reasons.get(each.path.name)) for each in aside]
+        place = f"{storage.location('')}/{QUARANTINE}"
+        print_table(place, ("in quarantine as", "name", "size", "why"), rows)
+        for each in aside[-1:]:
+            click.echo(f"Put one back as `mlc checkpoints restore {each.path}`, or delete it: no other needs it.")
 
 
 @click.command(

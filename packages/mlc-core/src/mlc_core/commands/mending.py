@@ -40,7 +40,7 @@ __all__ = ["commands"]
 def verify(path: str, *, as_json: bool) -> None:
     """Read every file of one checkpoint, or of all in PATH, and hold it against its digest.
 
-    The exit status is 1 if anything is missing or changed. What is wrong can be mended by `repair`, if the content
+    The exit status is 1 if anything is missing, changed or cannot be read. What is wrong can be mended by `repair`, if the content
     is still somewhere, or set aside by `quarantine`; loading `latest` or `best` passes over it meanwhile.
     """
     results = [found for _, found in _examine(choose(path))]
@@ -87,7 +87,9 @@ def _facts(found: Examined) -> dict[str, Any]:
 )
 @one
 @click.option("--corrupt", is_flag=True, help="All in PATH that `verify` finds corrupt, and nothing else.")
-@click.option("--reason", default="asked for", show_default=True, help="Why one is set aside; `why` tells it later.")
+@click.option(
+    "--reason", default="set aside by hand", show_default=True, help="Why one is set aside; `why` tells it later."
+)
 @click.option("--dry-run", "-n", is_flag=True, help="Say what would be set aside, and do nothing.")
 @measured
 @json_option
@@ -141,7 +143,10 @@ def _print(done: Sequence[dict[str, Any]], *, dry_run: bool) -> None:
     if not done:
         click.echo("nothing is corrupt")
     elif not dry_run:
-        click.echo("Nothing was deleted; `mlc checkpoints restore` with the new path puts it back.")
+        back = all("://" not in each["quarantined_to"] for each in done)
+        click.echo(
+            f"Nothing was deleted{'; `mlc checkpoints restore` with the new path puts it back' if back else ''}."
+        )
 
 
 @click.command(

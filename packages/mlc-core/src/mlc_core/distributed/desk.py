@@ -77,7 +77,8 @@ class Desk:
         self._clock = RunningTime()
         self._save_seconds: float | None = None
         self._save: _Save | None = None
-        self._saved: Saved | None = None
+        self.saved: Saved | None = None
+        """The record of the last save."""
 
     def open(self) -> None:
         """Clear away what dead writers left, and let the strategy go on from what it remembered."""
@@ -128,7 +129,7 @@ class Desk:
                 except EntryExistsError as error:
                     taken_meanwhile.append(error)
                     continue
-                self._saved = saved
+                self.saved = saved
                 index.refresh()
                 self._shelf.follow()
                 return
@@ -151,12 +152,10 @@ class Desk:
             **attrs.asdict(save.occasion),
         )
 
-    def end(self) -> Saved:
-        """Note how long the save took, and return its record."""
+    def end(self) -> None:
+        """Note how long the save took."""
         assert self._save is not None
-        assert self._saved is not None
         self._save_seconds = time.perf_counter() - self._save.began
-        return self._saved
 
     def candidates(self, wanted: str | None) -> tuple[list[CheckpointReader], tuple[str, ...]]:
         """Return what may be loaded for *wanted*, best first, and why others may not.

@@ -9,6 +9,7 @@ import torch
 import xxhash
 from torch.distributed.tensor import DTensor
 
+from mlc_core.distributed.naming import rank_name
 from mlc_core.distributed.tensors import as_bytes, local_part
 from mlc_core.distributed.writer import PlainItems
 from mlc_core.errors import ConfigurationError, StateError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mlc_core.distributed.ranks import Ranks
     from mlc_core.state import ItemState
 
-__all__ = ["OnDifference", "make_equal", "rank_name", "share_out"]
+__all__ = ["OnDifference", "make_equal", "share_out"]
 
 OnDifference = Literal["error", "rank0", "mean"]
 SHOWN = 8  # names in a message
@@ -40,15 +41,8 @@ def make_equal(ranks: Ranks, tensors: Mapping[str, torch.Tensor], on_difference:
     """
     if ranks.count == 1:
         return
-    copies: Copies = {}
-    digests = {}
-
-    def look() -> dict[tuple[str, tuple[int, ...]], str]:
-        copies.update(_copies(tensors))
-        digests.update({place: _digest(one, place[0]) for place, one in copies.items()})
-        return digests
-
-    differing = ranks.agree(look, _differing)
+    copies = ranks.each(lambda: _copies(tensors))
+    differing = ranks.agree(lambda: {place: _digest(one, place[0]) for place, one in copies.items()}, _differing)
     if not differing:
         return
     names = list(dict.fromkeys(name for name, _ in differing))
@@ -121,11 +115,10 @@ def share_out(
         first_decides: Take rank 0's where they do.
 
     Raises:
-        ConfigurationError: If the ranks were given different items, or a name is too long for one on each rank.
+        ConfigurationError: If the ranks were given different items, or one has the name of a rank's own.
         StateError: If one that must not differ does.
     """
-    digests = {name: _digest_item(state) for name, state in states.items()}
-    differing = ranks.agree(lambda: digests, _differing_items)
+    differing = ranks.agree(lambda: {name: _digest_item(one) for name, one in states.items()}, _differing_items)
     wrong = sorted(alike.intersection(differing))
     differing = [name for name in differing if name not in alike]
     if wrong and not first_decides:
@@ -141,11 +134,6 @@ def share_out(
         msg = f"items called {', '.join(taken)} are in the way of those that differ among the ranks; rename them"
         raise ConfigurationError(msg)
     return PlainItems(states={**shared, **own}, per_rank=tuple(differing))
-
-
-def rank_name(item: str, rank: int) -> str:
-    """Return what *rank*'s own *item* is called in a checkpoint."""
-    return f"{item}_rank{rank:05}"
 
 
 def _digest_item(state: ItemState) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import orjson
 
+from mlc_core.distributed.naming import SHARDED
 from mlc_core.errors import CorruptCheckpointError
 
 if TYPE_CHECKING:
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
 
     from mlc_core.records import FileRecord
 
-__all__ = ["SHARDED", "Chunk", "Layout", "PiecewiseTensor", "decode_layout", "encode_layout"]
+__all__ = ["Chunk", "Layout", "PiecewiseTensor", "decode_layout", "encode_layout"]
 
-SHARDED = "sharded.json"
 FORMAT = "mlc-sharded/1"
 MOST_AXES = 64  # what torch can hold
 

@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from mlc_core.distributed.differences import rank_name
+from mlc_core.distributed.naming import rank_name
 from mlc_core.distributed.opened import ShardedCheckpoint, open_sharded
 from mlc_core.distributed.planners import ShardedLoadPlanner
 from mlc_core.distributed.ranks import Ranks

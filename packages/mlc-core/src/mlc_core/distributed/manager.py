@@ -105,7 +105,7 @@ class DistributedCheckpointManager:
         self.storage = open_place(checkpoint_dir, self.model_name)
         self._shelf = self._ranks.each(lambda: Shelf(self.storage, self.monitor))
         self._desk = Desk(self._shelf, self.model_name, self.strategy, monitor=self.monitor, run=run)
-        self._keeper = Keeper(self._shelf, self.retention)
+        self._keeper = Keeper(self._shelf, self.retention, monitor=self.monitor)
         self._ranks.first(self._desk.open)
 
     # ------------------------------------------------------------------ saving
@@ -211,13 +211,15 @@ class DistributedCheckpointManager:
 
     def _end(self) -> str:
         """Tell of what is durable now, and remove what goes; return its name."""
-        saved = self._desk.end()
+        saved = self._desk.saved
+        assert saved is not None
         events.checkpoint_saved(saved, self.storage)
         try:
             self._keeper.prune()
         except StorageError as error:
             msg = f"{saved.name} is saved, and what it replaces could not be removed: {error}"
             warnings.warn(msg, CheckpointWarning, stacklevel=4)
+        self._desk.end()
         return saved.name
 
     # ------------------------------------------------------------------ loading
@@ -263,13 +265,19 @@ class DistributedCheckpointManager:
         troubles: list[CorruptCheckpointError | StorageError] = []
         for place in found:
             try:
-                restored = self._load(*place, targets, strict=strict, verify=verify)
+                reader, restored = self._load(*place, targets, strict=strict, verify=verify)
             except (CorruptCheckpointError, StorageError) as error:
                 if self._ranks.lost or (wanted is not None and wanted not in POINTERS):
                     raise
                 troubles.append(error)
                 continue
-            return self._told(restored, (*causes, *map(str, troubles)))
+            if self._ranks.rank == 0 and (causes or troubles):
+                passed_over = "; ".join((*causes, *map(str, troubles)))
+                msg = f"loading {reader.location}, and not what cannot be used: {passed_over}"
+                warnings.warn(msg, CheckpointWarning, stacklevel=2)
+            if self._ranks.rank == 0:
+                events.checkpoint_restored(reader.saved, reader.storage)
+            return attrs.evolve(restored, passed_over=(*causes, *map(str, troubles)))
         msg = "; ".join((*causes, *map(str, troubles)))
         raise (StorageError if isinstance(troubles[0], StorageError) else CorruptCheckpointError)(msg) from troubles[0]
 
@@ -277,21 +285,14 @@ class DistributedCheckpointManager:
         readers, causes = self._desk.candidates(wanted)
         return [(one.storage.url, encode_manifest(one.saved)) for one in readers], causes
 
-    def _load(self, url: str, manifest: bytes, targets: Targets, *, strict: bool, verify: bool) -> Restored:
+    def _load(
+        self, url: str, manifest: bytes, targets: Targets, *, strict: bool, verify: bool
+    ) -> tuple[CheckpointReader, Restored]:
         storage = self.storage if url == self.storage.url else open_storage(url)
         reader = CheckpointReader(storage, decode_manifest(manifest, url))
         opened = self._ranks.each(partial(ShardedCheckpoint.read, reader, verify=verify))
         verify_together(self._ranks, opened)
-        return load_into(self._ranks, opened, targets, strict=strict)
-
-    def _told(self, restored: Restored, passed_over: tuple[str, ...]) -> Restored:
-        if self._ranks.rank == 0:
-            if passed_over:
-                where = self.storage.location(restored.saved.name)
-                msg = f"loading {where}, and not what cannot be used: {'; '.join(passed_over)}"
-                warnings.warn(msg, CheckpointWarning, stacklevel=3)
-            events.checkpoint_restored(restored.saved, self.storage)
-        return attrs.evolve(restored, passed_over=passed_over)
+        return reader, load_into(self._ranks, opened, targets, strict=strict)
 
     # ------------------------------------------------------------------ looking, which any rank may do alone
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from mlc_core.catalogs import serializers
-from mlc_core.distributed.layout import SHARDED, decode_layout
+from mlc_core.distributed.layout import decode_layout
+from mlc_core.distributed.naming import SHARDED
+from mlc_core.distributed.trees import names_in
 from mlc_core.errors import CorruptCheckpointError, MismatchError
 from mlc_core.naming import STATE
 from mlc_core.protocols import TensorBytes
@@ -50,10 +52,10 @@ class ShardedCheckpoint:
             _verify(reader, {SHARDED, STATE})
         layout = decode_layout(_read(reader, SHARDED), reader.saved.files, str(reader.location))
         trees = decode_document(_read(reader, STATE))
-        absent = [item for item in layout.tensors if item not in trees or item not in reader.saved.items]
-        if absent:
-            msg = f"{reader.location}: {STATE} or the manifest does not know {', '.join(absent)}, which {SHARDED} names"
-            raise CorruptCheckpointError(msg)
+        for item, tensors in layout.tensors.items():
+            if item not in reader.saved.items or _names(trees.get(item)) != set(tensors):
+                msg = f"{reader.location}: the manifest, {STATE} and {SHARDED} say different things of {item[:80]!r}"
+                raise CorruptCheckpointError(msg)
         return cls(reader, layout, trees, verify)
 
     def verify(self, files: Collection[str]) -> None:
@@ -119,6 +121,13 @@ def open_sharded(path: Path | str, *, verify: bool = True) -> ShardedCheckpoint:
         MismatchError: If it is no sharded checkpoint.
     """
     return ShardedCheckpoint.read(open_checkpoint(path), verify=verify)
+
+
+def _names(tree: Any) -> set[str] | None:
+    try:
+        return set(names_in(tree))
+    except RecursionError:
+        return None
 
 
 def _verify(reader: CheckpointReader, files: Collection[str]) -> None:

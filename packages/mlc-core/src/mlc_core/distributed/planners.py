@@ -13,6 +13,7 @@ import xxhash
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
 
 from mlc_core.distributed.tensors import join, split
+from mlc_core.distributed.trees import names_in
 from mlc_core.errors import MismatchError, StateError
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ class ShardedSavePlanner(DefaultSavePlanner):
             )
             raise StateError(msg)
         plans, metadata = super().create_global_plan(all_plans)
+        known = {f"{item}.{name}" for item, tree in trees.items() for name in names_in(tree)}
+        if known != set(metadata.state_dict_metadata):
+            names = ", ".join(sorted(known.symmetric_difference(metadata.state_dict_metadata))[:5])
+            msg = f"{names}: not on all ranks; a checkpoint holds what all of them know by the same names"
+            raise StateError(msg)
         metadata = dataclasses.replace(metadata, planner_data=trees)
         return [dataclasses.replace(one, planner_data=None) for one in plans], metadata
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import torch
 from torch.distributed.tensor import DTensor
 
+from mlc_core.distributed.trees import TENSOR, is_reference, names_in
 from mlc_core.errors import CorruptCheckpointError, MismatchError, StateError
 from mlc_core.protocols import TensorBytes
 from mlc_core.state.frameworks import bytes_to_tensor
 from mlc_core.state.tree import TensorSink, decode, encode
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["Parts", "as_bytes", "code_of", "dtype_of", "has_shards", "join", "local_part", "names_in", "split"]
+__all__ = ["Parts", "as_bytes", "code_of", "dtype_of", "has_shards", "join", "local_part", "split"]
 
 DEEPEST = 80  # as deep as the state of any other item may be
-TENSOR = "$tensor"
 
 
 @attrs.frozen
@@ -64,19 +61,6 @@ def join(tree: Any, tensors: Mapping[str, torch.Tensor], *, where: str, partial:
         msg = f"{where} has no place for {', '.join(missing[:5])}, which the checkpoint holds"
         raise MismatchError(msg)
     return decode(_substitute(tree, tensors), {}, copy=False)
-
-
-def names_in(tree: Any) -> Iterator[str]:
-    """Yield the names of the tensors that *tree* refers to."""
-    if isinstance(tree, list):
-        for part in tree:
-            yield from names_in(part)
-    elif isinstance(tree, dict):
-        if _is_reference(tree):
-            yield tree[TENSOR]
-        else:
-            for part in tree.values():
-                yield from names_in(part)
 
 
 def has_shards(value: object) -> bool:
@@ -169,16 +153,12 @@ def _keep(value: torch.Tensor, where: str, path: tuple[str, ...], found: dict[st
     return name
 
 
-def _is_reference(tree: dict[str, Any]) -> bool:
-    return len(tree) == 1 and isinstance(tree.get(TENSOR), str)
-
-
 def _substitute(tree: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     """Put the tensors themselves where they are referred to; typed JSON lets through what is neither list nor dict."""
     if isinstance(tree, list):
         return [_substitute(part, tensors) for part in tree]
     if not isinstance(tree, dict):
         return tree
-    if _is_reference(tree):
+    if is_reference(tree):
         return tensors[tree[TENSOR]]
     return {key: _substitute(part, tensors) for key, part in tree.items()}

@@ -14,9 +14,10 @@ from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from mlc_core.catalogs import serializers
-from mlc_core.distributed.layout import SHARDED, Chunk, Layout, PiecewiseTensor, encode_layout
+from mlc_core.distributed.layout import Chunk, Layout, PiecewiseTensor, encode_layout
+from mlc_core.distributed.naming import SHARDED, shard_name
 from mlc_core.distributed.tensors import as_bytes, code_of
-from mlc_core.errors import ConfigurationError, StateError
+from mlc_core.errors import ConfigurationError, StateError, StorageError
 from mlc_core.naming import STATE
 from mlc_core.protocols import JoinableStorage
 from mlc_core.records import FileRecord
@@ -161,8 +162,7 @@ class ShardedWriter(StorageWriter):
         staging, joined = self._staging, None
         if staging is None:
             assert place.token is not None
-            assert isinstance(self._storage, JoinableStorage)
-            staging = joined = self._storage.join(place.token)
+            staging = joined = self._join(place.token)
         try:
             results = [*self._write_pieces(staging, place.rank, plan, planner), *self._write_plain(staging)]
         finally:
@@ -171,6 +171,13 @@ class ShardedWriter(StorageWriter):
         future: Future[list[WriteResult]] = Future()
         future.set_result(results)
         return future
+
+    def _join(self, token: str) -> Staging:
+        try:
+            return cast("JoinableStorage", self._storage).join(token)
+        except StorageError as error:
+            msg = f"{error}: what rank 0 staged cannot be seen here; {self._storage.url} must be the same for all ranks"
+            raise StorageError(msg) from error
 
     def _write_pieces(self, staging: Staging, rank: int, plan: SavePlan, planner: SavePlanner) -> list[WriteResult]:
         form = serializers().make(SAFETENSORS)
@@ -183,7 +190,7 @@ class ShardedWriter(StorageWriter):
         results = []
         for item, pieces in items.items():
             size, content = form.dump({key: tensor for key, (_, tensor) in pieces.items()})
-            file = f"{item}-rank{rank:05}{form.suffix}"
+            file = shard_name(item, rank, form.suffix)
             digest = staging.write(file, size, content)
             record = FileRecord(name=file, size=size, xxh3_128=digest, serializer=SAFETENSORS, item=item)
             results += [

@@ -55,7 +55,7 @@ def recognise(content: Any, source: str) -> Foreign:
         names = ", ".join(list(content)[:SHOWN])
         msg = (
             f"{source} holds {names or 'nothing'}, and nothing among it that is known as a model's parameters "
-            f"({', '.join(NAMES['model'])}); read it with torch.load and give its parts to save_checkpoint"
+            f"({', '.join(NAMES['model'])}); give the part that is meant to save_checkpoint"
         )
         raise MismatchError(msg)
     return sorting.result("a Lightning checkpoint" if lightning else "a training checkpoint")
@@ -149,6 +149,8 @@ class _Sorting:
         try:
             numbers = read_numbers(values)
         except ConfigurationError:
+            numbers = {}
+        if not numbers or self.metrics.keys() & numbers.keys():  # of two by one name, the second keeps its place
             self._keep(name, value)
         else:
             self.metrics |= numbers

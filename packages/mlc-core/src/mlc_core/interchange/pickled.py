@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import pickle  # for its error; nothing is unpickled by it
 import re
+import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any
 
-from mlc_core.errors import CheckpointNotFoundError, CorruptCheckpointError, StateError, StorageError
+from mlc_core.errors import CheckpointNotFoundError, CorruptCheckpointError, StateError
 from mlc_core.state.frameworks import require
+from mlc_core.storage import files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["read_pt"]
 
-REFUSED = re.compile(r"(?:GLOBAL|but got|function) (?:<(?:class|function|built-in function) )?'?([\w.]+)")
-DAMAGED = (ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+ZIP = b"PK\x03\x04"  # as torch tells its newer files from its older ones
+REFUSED = re.compile(r"(?:GLOBAL|but got|function) (?:<(?:class|function|built-in function) )?'?([^\s'>]+)")
 
 
 def read_pt(path: Path, *, verify: bool = True) -> Any:
@@ -32,21 +33,22 @@ def read_pt(path: Path, *, verify: bool = True) -> Any:
         CheckpointNotFoundError: If there is no such file.
         CorruptCheckpointError: If it is no such file, or torn, or changed.
         StateError: If it cannot be read without running code; says which.
+        StorageError: If it cannot be read at all.
     """
     torch = require("torch")
     if not path.is_file():
         msg = f"{path} is not a file"
         raise CheckpointNotFoundError(msg)
-    zipped = zipfile.is_zipfile(path)
+    with files.failures(path), path.open("rb") as opened:
+        zipped = opened.read(len(ZIP)) == ZIP
     if zipped and verify:
         _check_sums(path)
     try:
-        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipped)
-    except (*DAMAGED, pickle.UnpicklingError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of protocols that it refuses in the next line
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:  # what torch makes of a torn file is any error there is
         told = str(error)
-        if isinstance(error, PermissionError):
-            msg = f"{path}: {error.strerror}"
-            raise StorageError(msg) from error
         asked = _asked_for(told)
         if asked is not None:
             msg = (

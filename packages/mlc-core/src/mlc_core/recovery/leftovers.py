@@ -34,7 +34,7 @@ class Leftover:
     age: float
     """Seconds since it was changed."""
     state: Literal["in use", "young", "abandoned"]
-    """A living process holds it; it may belong to one that is about to; nobody does."""
+    """A living process holds it; it is too young to know; nobody holds it."""
 
 
 def find_leftovers(storage: LocalStorage, *, now: bool = False) -> Sequence[Leftover]:
@@ -54,13 +54,13 @@ def find_leftovers(storage: LocalStorage, *, now: bool = False) -> Sequence[Left
 
 
 def _look(path: Path, kind: Literal["staging", "trash"], grace: float) -> Leftover:
-    age = time.time() - path.lstat().st_mtime
-    state: Literal["in use", "young", "abandoned"] = "young" if age < grace else "abandoned"
-    if path.is_dir() and not path.is_symlink():
-        with files.failures(path, missing=FileNotFoundError):
-            if not files.is_abandoned(path):
-                state = "in use"
-    return Leftover(kind=kind, path=path, size=size_below(path), age=age, state=state)
+    with files.failures(path, missing=FileNotFoundError):
+        age, size = time.time() - path.lstat().st_mtime, size_below(path)
+        state: Literal["in use", "young", "abandoned"] = "young" if age < grace else "abandoned"
+        # A look at the lock takes it for a moment, which must not be the one in which a writer begins.
+        if state == "abandoned" and path.is_dir() and not path.is_symlink() and not files.is_abandoned(path):
+            state = "in use"
+    return Leftover(kind=kind, path=path, size=size, age=age, state=state)
 
 
 def remove_leftover(leftover: Leftover) -> None:

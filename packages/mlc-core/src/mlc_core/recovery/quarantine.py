@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -55,7 +55,8 @@ def quarantine(storage: Storage, name: str, reason: str, *, monitor: Monitor | N
         where = storage.set_aside(name)
         Shelf(storage, monitor).follow()
     known = saved.id if saved else last_id(_notes(storage), name)
-    write_note(storage, "quarantined", name=name, id=known, reason=reason, where=where, pinned=pinned or None)
+    facts: dict[str, Any] = {"sequence": saved.sequence if saved else None, "where": where, "pinned": pinned or None}
+    write_note(storage, "quarantined", name=name, id=known, reason=reason, **facts)
     return where
 
 

@@ -17,8 +17,7 @@ from mlc_core.storage import files
 from mlc_core.storage.local import STAGING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from mlc_core.protocols import LinkingStaging
     from mlc_core.records import FileRecord, Monitor, Saved
     from mlc_core.recovery.sources import Source
     from mlc_core.storage import LocalStorage
@@ -87,7 +86,6 @@ class FileRepair:
             new = root / STAGING / staging.token / self.record.name
             if not self._linked(storage, staging):
                 staging.write(self.record.name, self.record.size, [self.source.read(self.record)])
-                self._date(new, target)
             with files.failures(new):
                 found = files.view(new)
             if len(found) != self.record.size or xxhash.xxh3_128_hexdigest(found) != self.record.xxh3_128:
@@ -97,19 +95,16 @@ class FileRepair:
                 if storage.entries().get(self.saved.name) != self.token:
                     msg = f"{target.parent} was removed or replaced meanwhile"
                     raise StorageError(msg)
+                # No newer than its manifest: else it would count as changed, and the next save could not share it.
+                written = min((target.parent / MANIFEST).stat().st_mtime_ns, new.stat().st_mtime_ns)
+                os.utime(new, ns=(written, written))
                 os.replace(new, target)  # noqa: PTH105 - whoever reads the old file goes on reading the old file
                 files.sync_directory(target.parent)
         finally:
             staging.discard()
         write_note(storage, "repaired", name=self.saved.name, id=self.saved.id, reason=f"{self.wrong}: {self.remedy}")
 
-    def _date(self, new: Path, target: Path) -> None:
-        """Let the file be as old as its manifest: a newer one counts as changed, and no save could share it."""
-        with files.failures(new):
-            written = (target.parent / MANIFEST).stat().st_mtime_ns
-            os.utime(new, ns=(written, written))
-
-    def _linked(self, storage: LocalStorage, staging: _Staging) -> bool:
+    def _linked(self, storage: LocalStorage, staging: LinkingStaging) -> bool:
         if self.source.storage.url != storage.url or self.source.file != self.record.name:
             return False
         try:
@@ -117,10 +112,6 @@ class FileRepair:
         except StorageError:
             return False  # the file system takes no more links to it, or none at all: it is written instead
         return True
-
-
-class _Staging(Protocol):
-    def link(self, file: str, entry: str) -> None: ...
 
 
 @attrs.frozen(kw_only=True)

@@ -213,11 +213,11 @@ def bytes_to_tensor(raw: TensorBytes) -> torch.Tensor:
     """Return a torch tensor that shares the memory of *raw*."""
     module = require("torch")
     dtype = getattr(module, TORCH_DTYPES[raw.dtype])
-    if math.prod(raw.shape) == 0:
+    if not math.prod(raw.shape):
         empty: torch.Tensor = module.empty(raw.shape, dtype=dtype)
         return empty
-    tensor: torch.Tensor = module.frombuffer(raw.data, dtype=dtype).reshape(raw.shape)
-    return tensor
+    flat: torch.Tensor = module.frombuffer(raw.data, dtype=dtype)
+    return flat if flat.shape == raw.shape else flat.reshape(raw.shape)
 
 
 def array_to_bytes(array: np.ndarray[Any, Any] | np.generic, path: str) -> TensorBytes:
@@ -256,6 +256,9 @@ def require(name: str) -> ModuleType:
     Raises:
         ConfigurationError: If it is not installed; says how.
     """
+    loaded = sys.modules.get(name)
+    if loaded is not None:  # asked for each of ten thousand tensors
+        return loaded
     from importlib import import_module
 
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlc_core.state.items import plain_name
+from mlc_core.state.items import bare_model, plain_name
 
 __all__ = ["frozen_names"]
 
@@ -14,7 +14,7 @@ def frozen_names(item: Any) -> frozenset[str]:
 
     Buffers are not among them: BatchNorm goes on counting in a frozen backbone.
     """
-    named = getattr(item, "named_parameters", None)
+    named = getattr(bare_model(item), "named_parameters", None)
     if named is None:
         return frozenset()
     return frozenset(plain_name(name) for name, parameter in named() if not parameter.requires_grad)

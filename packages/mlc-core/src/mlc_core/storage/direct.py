@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ DIRECT = getattr(os, "O_DIRECT", 0)
 REFUSALS = {errno.EINVAL, errno.EOPNOTSUPP}  # what file systems answer that do not have direct I/O
 
 _kept: SimpleQueue[Slab] = SimpleQueue()
+_keeping = threading.Lock()
 
 
 class Chunks:
@@ -48,6 +49,7 @@ class Chunks:
         self._hash = xxhash.xxh3_128()
         self._offset = 0
         self._address, self._left = 0, 0
+        self._trouble: BaseException | None = None
 
     def take(self, slab: Slab) -> tuple[int, memoryview] | None:
         """Return the offset and the bytes of the next chunk, in place or copied to *slab*; None at the end.
@@ -60,24 +62,36 @@ class Chunks:
         with self._turn:
             begin = self._offset
             length = min(slab.size, self._size - begin)
-            if not length:
-                self._check_end()
-                return None
-            if not self._left:
-                self._next_span()
-            if self._in_place and self._left >= length and not self._address % ALIGNMENT and not length % ALIGNMENT:
-                chunk = view_at(self._address, length)
-                self._address, self._left = self._address + length, self._left - length
-            else:
-                self._fill(slab, length)
-                chunk = slab.view[:length]
-            self._hash.update(chunk)
-            self._offset += length
+            try:
+                chunk = self._take(slab, length)
+            except BaseException as error:
+                self._trouble = self._trouble or error
+                raise
+        if chunk is None:
+            return None
         padding = -length % ALIGNMENT
         if padding:
             slab.view[length : length + padding] = bytes(padding)
             chunk = slab.view[: length + padding]
         return begin, chunk
+
+    def _take(self, slab: Slab, length: int) -> memoryview | None:
+        if self._trouble is not None:
+            raise self._trouble  # what the other worker met, and not what comes of it
+        if not length:
+            self._check_end()
+            return None
+        if not self._left:
+            self._next_span()
+        if self._in_place and self._left >= length and not self._address % ALIGNMENT and not length % ALIGNMENT:
+            chunk = view_at(self._address, length)
+            self._address, self._left = self._address + length, self._left - length
+        else:
+            self._fill(slab, length)
+            chunk = slab.view[:length]
+        self._hash.update(chunk)
+        self._offset += length
+        return chunk
 
     def _fill(self, slab: Slab, length: int) -> None:
         filled = 0
@@ -140,34 +154,49 @@ def write_chunks(descriptor: int, chunks: Chunks, size: int) -> None:
             troubles.append(error)
 
     helpers = [threading.Thread(target=work, daemon=True) for _ in range(min(WORKERS, -(-size // CHUNK)) - 1)]
+    try:
+        for helper in helpers:
+            with suppress(RuntimeError):  # no new threads while the interpreter ends: one worker is enough
+                helper.start()
+        work()
+    except BaseException as error:
+        troubles.append(error)
     for helper in helpers:
-        helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
+        _join(helper, troubles)
     if troubles:
         raise troubles[0]
     os.ftruncate(descriptor, size)  # the last page was written whole
 
 
+def _join(helper: threading.Thread, troubles: list[BaseException]) -> None:
+    """Wait until *helper* has ended: until then it uses the descriptor and the memory, whoever interrupts us."""
+    while helper.is_alive():
+        try:
+            helper.join()
+        except BaseException as error:
+            troubles.append(error)
+
+
 def _write_at(descriptor: int, offset: int, data: memoryview) -> None:
+    refused = False
     while data:
         try:
             written = os.pwrite(descriptor, data, offset)
         except OSError as error:
-            if error.errno not in REFUSALS or not _leave_direct(descriptor):
+            if error.errno not in REFUSALS or refused:
                 raise
+            refused = True
+            _leave_direct(descriptor)
             continue
         if written % ALIGNMENT:
             _leave_direct(descriptor)  # what is left is not aligned any more
         data, offset = data[written:], offset + written
 
 
-def _leave_direct(descriptor: int) -> bool:
-    """Go on through the page cache, and say whether that is a change."""
+def _leave_direct(descriptor: int) -> None:
+    """Go on through the page cache."""
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~DIRECT)
-    return bool(flags & DIRECT)
 
 
 @contextmanager
@@ -180,5 +209,6 @@ def _borrowed() -> Iterator[Slab]:
     try:
         yield slab
     finally:
-        if _kept.qsize() < WORKERS:
-            _kept.put(slab)
+        with _keeping:
+            if _kept.qsize() < WORKERS:
+                _kept.put(slab)

@@ -90,7 +90,7 @@ def write_durably(path: Path, size: int, pieces: Iterable[Buffer]) -> str:
     with failures(path):
         if size < WORTH_RESERVING:
             return _write_small(path, size, pieces)
-        in_place = isinstance(pieces, Spans) and pieces.stays
+        in_place = isinstance(pieces, Spans) and pieces.still
         chunks = Chunks(_spans(pieces), size, path, in_place=in_place)
         descriptor = direct.open_new(path)
         try:
@@ -103,10 +103,12 @@ def write_durably(path: Path, size: int, pieces: Iterable[Buffer]) -> str:
 
 
 def _write_small(path: Path, size: int, pieces: Iterable[Buffer]) -> str:
-    hashed = Hashed(pieces, size, path)
+    content = b"".join([bytes(piece) for piece in pieces])  # copied before the next piece is asked for
+    hashed = Hashed([content], size, path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
-        _write_all(descriptor, memoryview(b"".join(hashed)))
+        for piece in hashed:
+            _write_all(descriptor, memoryview(piece))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
+import stat
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -31,6 +33,9 @@ __all__ = ["LocalStorage"]
 
 OWN = ".mlc"  # everything that is no checkpoint; in a place of its own, so that the root changes with commits only
 STAGING, TRASH, QUARANTINE, HISTORY = f"{OWN}/staging", f"{OWN}/trash", f"{OWN}/quarantine", f"{OWN}/history.jsonl"
+CACHE = f"{OWN}/index.cache"
+LARGEST_CACHE = 1 << 30  # bytes; some hundred for each checkpoint
+MARKS = 1 << 30  # nanoseconds, about a second: so many marks there are, and so far in the past
 GRACE = 60.0  # seconds; younger leftovers may belong to a writer that is about to lock them
 ROOM_TO_SPARE = 1 << 20  # bytes for manifests, directories and the file system's own records
 
@@ -50,28 +55,89 @@ class LocalStorage:
     @property
     def capabilities(self) -> Capabilities:
         """Durable, shared by the processes that see the directory, with hard links."""
-        return Capabilities(durable=True, shared=True, links=True, joins=True)
+        return Capabilities(durable=True, shared=True, links=True, joins=True, caches=True)
 
     def entries(self) -> Mapping[str, str]:
         """Return the directories that hold a manifest; the token tells a directory from a later one of its name.
 
         A directory that somebody called `epoch_3 (copy)` is theirs: not listed, never removed, and still to be opened.
         """
+        found = {name: self._token(name, place) for name, place in self.glance().items()}
+        return {name: token for name, token in found.items() if token is not None}
+
+    def glance(self) -> Mapping[str, str]:
+        """Return the directories, whether or not they hold a manifest, with their inodes."""
         found = {}
         with suppress(FileNotFoundError), self._scan() as scan:
             for one in scan:
                 if is_name(one.name) and one.is_dir(follow_symlinks=False):
-                    found[one.name] = self._token(one.name)
-        return {name: token for name, token in found.items() if token is not None}
+                    found[one.name] = str(one.inode())
+        return found
 
-    def _token(self, entry: str) -> str | None:
+    def token(self, entry: str) -> str | None:
+        """Return the inodes of the directory and its manifest, and when that one was written."""
         try:
-            status = (self._root / entry / MANIFEST).stat()
+            return self._token(entry, str((self._root / check_name(entry)).lstat().st_ino))
+        except OSError:
+            return None
+
+    def _token(self, entry: str, place: str) -> str | None:
+        try:
+            status = os.stat(f"{self._root}/{entry}/{MANIFEST}")  # noqa: PTH116 - a Path for each costs more than the call
         except FileNotFoundError:
             return None
         except OSError:
             return "unreadable"  # reading will say why
-        return f"{status.st_ino}.{status.st_mtime_ns}"
+        return f"{place}.{status.st_ino}.{status.st_mtime_ns}"
+
+    def mark(self) -> str | None:
+        """Give the directory a time in the past that nothing else gives it: whatever changes it brings the present.
+
+        Its own time would not do: two changes within one tick of the clock have the same.
+        """
+        time_ns = time.time_ns() - MARKS - secrets.randbelow(MARKS)
+        try:
+            status = self._root.stat()
+            os.utime(self._root, ns=(status.st_atime_ns, time_ns))
+            kept = self._root.stat().st_mtime_ns == time_ns  # some file systems round
+        except OSError:
+            return None  # it belongs to somebody else
+        return self._state() if kept else None
+
+    def holds(self, mark: str) -> bool:
+        """Say whether the directory still has that time."""
+        try:
+            return self._state() == mark
+        except OSError:
+            return False
+
+    def _state(self) -> str:
+        status = self._root.stat()
+        return f"{status.st_dev}.{status.st_ino}.{status.st_mtime_ns}.{status.st_ctime_ns}"
+
+    def read_cache(self) -> bytes | None:
+        """Read `index.cache`, unless it is absurdly large or no plain file."""
+        path = self._root / CACHE
+        with files.failures(path), suppress(FileNotFoundError, NotADirectoryError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not make us wait
+            try:
+                status = os.fstat(descriptor)
+                if stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_CACHE:
+                    with os.fdopen(descriptor, "rb", closefd=False) as opened:
+                        return opened.read()
+            finally:
+                os.close(descriptor)
+        return None
+
+    def write_cache(self, data: bytes) -> None:
+        """Write a new `index.cache` and rename it into its place; nothing is synced."""
+        with files.failures(self._root / CACHE):
+            new = self._make(TRASH) / uuid.uuid4().hex
+            try:
+                new.write_bytes(data)
+                new.replace(self._root / CACHE)
+            finally:
+                new.unlink(missing_ok=True)
 
     def read(self, entry: str, file: str) -> memoryview:
         """Read a short *file*, or map a long one privately."""
@@ -242,7 +308,12 @@ class LocalStaging:
         target, source = self._path / check_name(file), self._root / check_name(entry)
         with files.failures(target):
             os.link(source / file, target, follow_symlinks=False)
-            if target.stat().st_mtime_ns > (source / MANIFEST).stat().st_mtime_ns:
+            try:
+                changed = target.stat().st_mtime_ns > (source / MANIFEST).stat().st_mtime_ns
+            except OSError:  # another process may remove it at this moment
+                target.unlink()
+                raise
+            if changed:
                 target.unlink()
                 msg = f"{source / file} was changed after it was committed"
                 raise StorageError(msg)

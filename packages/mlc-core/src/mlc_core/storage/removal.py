@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,14 +14,22 @@ if TYPE_CHECKING:
 
 __all__ = ["delete", "wait_until_deleted"]
 
-_deleting = ThreadPoolExecutor(
-    max_workers=1, thread_name_prefix="mlc-removal"
-)  # the interpreter waits for it at its end
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    """Return the one thread that deletes; the interpreter waits for it at its end."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlc-removal")
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has the object and not the thread
 
 
 def delete(trash: Path) -> None:
     """Delete the directory *trash* soon. What a dying process leaves of it, a later one sweeps."""
-    _deleting.submit(_delete, trash)
+    try:
+        _threads().submit(_delete, trash)
+    except RuntimeError:  # the interpreter is ending, and starts nothing new
+        _delete(trash)
 
 
 def _delete(trash: Path) -> None:
@@ -29,4 +39,5 @@ def _delete(trash: Path) -> None:
 
 def wait_until_deleted() -> None:
     """Wait until everything is gone that was to be deleted until now."""
-    _deleting.submit(int).result()
+    with suppress(RuntimeError):  # at the interpreter's end everything is deleted at once
+        _threads().submit(int).result()

@@ -40,6 +40,13 @@ class _Combined(Composable):
         for one, stored in zip(self.strategies, state["parts"], strict=False):
             recall(one, stored)
 
+    def close(self) -> None:
+        """Close those that can be closed, as `OnSignal`."""
+        for one in self.strategies:
+            close = getattr(one, "close", None)
+            if callable(close):
+                close()
+
 
 @attrs.frozen
 class AnyOf(_Combined):

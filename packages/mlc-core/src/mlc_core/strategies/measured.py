@@ -13,6 +13,8 @@ from mlc_core.strategies.stateful import number
 from mlc_core.strategies.timed import SinceLastSave
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlc_core.records import Moment
 
 __all__ = ["OverheadBudget", "YoungDaly", "daly_interval"]
@@ -22,21 +24,16 @@ __all__ = ["OverheadBudget", "YoungDaly", "daly_interval"]
 class _Measuring(SinceLastSave):
     _cost: float | None = attrs.field(default=None, init=False, eq=False, repr=False, validator=number)
 
-    def should_save(self, moment: Moment) -> str | None:
-        """Say why it is worth what it costs; the first save is there to measure that."""
+    def ask(self, moment: Moment, judge: Callable[[float, float], str | None]) -> str | None:
+        """Return what *judge* says of the cost and the seconds since the last save; the first save is to measure it."""
         if moment.save_seconds is not None:
             self._cost = moment.save_seconds
         if moment.exception is not None or moment.saving:
             return None
-        seconds = self.seconds(moment)
-        reason = "to measure what a save costs" if self._cost is None else self.judge(self._cost, seconds)
+        reason = "to measure what a save costs" if self._cost is None else judge(self._cost, self.seconds(moment))
         if reason is not None:
             self.begin_anew(moment)
         return reason
-
-    def judge(self, cost: float, seconds: float) -> str | None:
-        """Return why to save *seconds* after the last save, if one keeps the training waiting for *cost* seconds."""
-        raise NotImplementedError
 
 
 @attrs.define(kw_only=True)
@@ -55,8 +52,11 @@ class OverheadBudget(_Measuring):
             msg = f"percent={self.percent} must not be above 100"
             raise ConfigurationError(msg)
 
-    def judge(self, cost: float, seconds: float) -> str | None:
+    def should_save(self, moment: Moment) -> str | None:
         """Say that the time since the last save pays for this one."""
+        return self.ask(moment, self._judge)
+
+    def _judge(self, cost: float, seconds: float) -> str | None:
         if seconds * self.percent < cost * 100:
             return None
         return f"a save takes {cost:.3g} s, at most {self.percent:g} % of the {seconds:.3g} s since the last one"
@@ -73,10 +73,13 @@ class YoungDaly(_Measuring):
     mtbf_hours: float = attrs.field(validator=positive)
     """The mean time between failures of the whole job: of one machine, divided by the number of machines."""
 
-    def judge(self, cost: float, seconds: float) -> str | None:
+    def should_save(self, moment: Moment) -> str | None:
         """Say which interval has passed."""
+        return self.ask(moment, self._judge)
+
+    def _judge(self, cost: float, seconds: float) -> str | None:
         interval = daly_interval(cost, self.mtbf_hours * 3600)
-        if seconds < interval:
+        if seconds < interval + cost:  # the last save itself is no work
             return None
         return f"every {interval:.3g} s, for a save takes {cost:.3g} s and a failure comes every {self.mtbf_hours:g} h"
 

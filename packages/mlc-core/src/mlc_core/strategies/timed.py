@@ -22,7 +22,7 @@ class SinceLastSave(Stateful):
     _last: float = attrs.field(default=0.0, init=False, eq=False, repr=False, validator=number)
 
     def seconds(self, moment: Moment) -> float:
-        """Return the seconds of running time since the last save, by anyone; before the first one, since the start."""
+        """Return the running time since anyone's last save began; before the first one, since the start."""
         return moment.elapsed - max(self._last, 0.0 if moment.latest is None else moment.latest.elapsed)
 
     def begin_anew(self, moment: Moment) -> None:

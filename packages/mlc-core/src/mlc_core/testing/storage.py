@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
+import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlc_core.catalogs import open_storage
-from mlc_core.errors import ConfigurationError, EntryExistsError
+from mlc_core.errors import ConfigurationError, EntryExistsError, StorageError
+from mlc_core.protocols import JoinableStorage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlc_core.protocols import Storage
+    from mlc_core.protocols import LinkingStaging, Storage
 
 __all__ = ["StorageContract"]
 
@@ -61,9 +63,10 @@ class StorageContract:
         @given(st.lists(st.binary(max_size=300), max_size=4), st.binary(min_size=1, max_size=50))
         def check(pieces: list[bytes], manifest: bytes) -> None:
             staging = storage.stage(sum(map(len, pieces)))
-            staging.write("one.bin", sum(map(len, pieces)), iter(pieces))
+            digest = staging.write("one.bin", sum(map(len, pieces)), iter(pieces))
             staging.commit("entry", manifest)
             staging.discard()
+            assert xxhash.xxh3_128_hexdigest(b"".join(pieces)) == digest
             found = {name: bytes(storage.read("entry", name)) for name in ("one.bin", MANIFEST)}
             storage.remove("entry")
 
@@ -75,10 +78,25 @@ class StorageContract:
         """A few megabytes, given in pieces of several types."""
         content = bytes(range(256)) * 12_000
         staging = storage.stage(len(content))
-        staging.write("large.bin", len(content), [memoryview(content)[:1_000_001], bytearray(content[1_000_001:])])
+        pieces: list[bytearray | memoryview] = [memoryview(content)[:1_000_001], bytearray(content[1_000_001:])]
+        digest = staging.write("large.bin", len(content), pieces)
         staging.commit("entry", b"{}")
 
+        assert xxhash.xxh3_128_hexdigest(content) == digest
         assert content == bytes(storage.read("entry", "large.bin"))
+
+    @pytest.mark.parametrize("length", [3, 3_000_000])
+    @pytest.mark.parametrize("more", [-1, 1])
+    def test_wrong_size_is_refused(self, storage: Storage, length: int, more: int) -> None:
+        """More or fewer bytes than were announced are an error; another file can be written after it."""
+        content = b"a" * length
+        staging = storage.stage(length)
+        with pytest.raises(StorageError):
+            staging.write("one.bin", length + more, [content[:2], content[2:]])
+        staging.write("two.bin", length, [content[:2], content[2:]])
+        staging.commit("entry", b"{}")
+
+        assert content == bytes(storage.read("entry", "two.bin"))
 
     def test_nothing_is_visible_before_the_commit(self, storage: Storage) -> None:
         """A staged checkpoint is not there for readers."""
@@ -186,6 +204,138 @@ class StorageContract:
         staging.discard()
         assert ["entry"] == list(storage.entries())
 
+    # ------------------------------------------------------------------ set aside, history
+
+    def test_set_aside_is_out_of_sight(self, storage: Storage) -> None:
+        """It is no entry any more, is not swept, its name is free, and it can be done again with that name."""
+        places = []
+        for content in (b"first", b"second"):
+            self.put(storage, "entry", {"one.bin": content})
+            places.append(storage.set_aside("entry"))
+            storage.sweep()
+
+            assert {} == dict(storage.entries())
+            with pytest.raises(FileNotFoundError):
+                storage.read("entry", "one.bin")
+        assert len(set(places)) == 2
+
+    def test_setting_aside_what_is_not_there_is_file_not_found(self, storage: Storage) -> None:
+        """And others stay."""
+        self.put(storage, "entry", {})
+        with pytest.raises(FileNotFoundError):
+            storage.set_aside("absent")
+
+        assert ["entry"] == list(storage.entries())
+
+    def test_notes_come_back_in_order(self, storage: Storage) -> None:
+        """Any lines, also those of another storage of the place; a removed entry takes none with it."""
+        assert [] == list(storage.notes())
+        lines = [b'{"event": "saved"}', b"", "in any words: ü".encode(), b"no JSON at all"]
+        self.put(storage, "entry", {})
+        for line in lines:
+            storage.note(line)
+        storage.remove("entry")
+        other = self.reopen(storage)
+        other.note(b"from another")
+
+        assert [*lines, b"from another"] == [bytes(line) for line in storage.notes()]
+        assert {} == dict(storage.entries())
+
+    # ------------------------------------------------------------------ links between checkpoints
+
+    def link(self, storage: Storage, entry: str, file: str, source: str) -> None:
+        """Commit as *entry* nothing but the *file* of *source*."""
+        staging = cast("LinkingStaging", storage.stage(0))
+        try:
+            staging.link(file, source)
+            staging.commit(entry, b"{}")
+        finally:
+            staging.discard()
+
+    @pytest.mark.parametrize("removed", ["old", "new"])
+    @pytest.mark.parametrize("size", [3, 100_000])
+    def test_linked_file_outlives_either_entry(self, storage: Storage, removed: str, size: int) -> None:
+        """The content is that of the other entry, and removing one of them leaves the other as it was."""
+        if not storage.capabilities.links:
+            pytest.skip("it has no links")
+        self.put(storage, "old", {"one.bin": b"a" * size})
+        self.link(storage, "new", "one.bin", "old")
+
+        assert b"a" * size == bytes(storage.read("new", "one.bin"))
+        storage.remove(removed)
+        (left,) = storage.entries()
+        assert {"old", "new"} - {removed} == {left}
+        assert b"a" * size == bytes(storage.read(left, "one.bin"))
+
+    def test_link_to_nothing_is_an_error_and_the_staging_goes_on(self, storage: Storage) -> None:
+        """Neither an absent entry nor an absent file can be linked; the file can be written instead."""
+        if not storage.capabilities.links:
+            pytest.skip("it has no links")
+        self.put(storage, "old", {"one.bin": b"one"})
+        staging = cast("LinkingStaging", storage.stage(3))
+        for file, entry in (("one.bin", "absent"), ("absent.bin", "old")):
+            with pytest.raises(StorageError):
+                staging.link(file, entry)
+        staging.write("one.bin", 3, [b"two"])
+        staging.commit("new", b"{}")
+
+        assert [b"one", b"two"] == [bytes(storage.read(name, "one.bin")) for name in ("old", "new")]
+
+    def test_linked_and_written_files_are_committed_together(self, storage: Storage) -> None:
+        """A checkpoint can have some of each."""
+        if not storage.capabilities.links:
+            pytest.skip("it has no links")
+        self.put(storage, "old", {"frozen.bin": b"frozen"})
+        staging = cast("LinkingStaging", storage.stage(7))
+        staging.link("frozen.bin", "old")
+        staging.write("trained.bin", 7, [b"trained"])
+        staging.commit("new", b"{}")
+
+        assert [b"frozen", b"trained"] == [bytes(storage.read("new", f"{one}.bin")) for one in ("frozen", "trained")]
+
+    # ------------------------------------------------------------------ writers that join
+
+    def joinable(self, storage: Storage) -> JoinableStorage:
+        """Return *storage* as what it claims to be."""
+        if not storage.capabilities.joins:
+            pytest.skip("nobody can join its writers")
+        assert isinstance(storage, JoinableStorage)
+        return storage
+
+    def test_joined_writers_write_one_checkpoint(self, storage: Storage) -> None:
+        """What both wrote is committed by one of them, and the other only takes leave."""
+        first = self.joinable(storage).stage(6)
+        second = self.joinable(self.reopen(storage)).join(first.token)
+        first.write("one.bin", 3, [b"one"])
+        digest = second.write("two.bin", 3, [b"two"])
+        second.discard()
+        storage.sweep()
+        first.commit("entry", b"{}")
+
+        assert xxhash.xxh3_128_hexdigest(b"two") == digest
+        assert [b"one", b"two"] == [bytes(storage.read("entry", f"{name}.bin")) for name in ("one", "two")]
+
+    def test_discard_after_anothers_commit_does_nothing(self, storage: Storage) -> None:
+        """The checkpoint stays whole, whoever leaves later."""
+        first = self.joinable(storage).stage(3)
+        second = self.joinable(self.reopen(storage)).join(first.token)
+        second.write("two.bin", 3, [b"two"])
+        first.commit("entry", b"{}")
+        second.discard()
+        second.discard()
+
+        assert b"two" == bytes(storage.read("entry", "two.bin"))
+
+    def test_joining_nothing_is_an_error(self, storage: Storage) -> None:
+        """Neither an unknown token nor one that was committed leads anywhere."""
+        place = self.joinable(storage)
+        staging = place.stage(0)
+        staging.commit("entry", b"{}")
+
+        for token in ("unknown", staging.token):
+            with pytest.raises(StorageError):
+                place.join(token)
+
     # ------------------------------------------------------------------ pointers
 
     def test_pointers_lead_to_entries(self, storage: Storage) -> None:
@@ -256,6 +406,8 @@ class StorageContract:
         assert b"one" == bytes(again.read("entry", "one.bin"))
 
     def test_capabilities_are_claims(self, storage: Storage) -> None:
-        """It says whether commits are durable, and whether processes may share it."""
-        assert isinstance(storage.capabilities.durable, bool)
-        assert isinstance(storage.capabilities.shared, bool)
+        """It says whether commits are durable, whether processes may share it, and what else it can do."""
+        claims = storage.capabilities
+
+        assert all(type(one) is bool for one in (claims.durable, claims.shared, claims.links, claims.joins))
+        assert claims.joins <= isinstance(storage, JoinableStorage)
