@@ -1,7 +1,13 @@
 """What the tests of this package share: places, listeners, sudden death, and equality that forgives nothing."""
 
+import fcntl
+import importlib.util
+import json
 import math
 import os
+import shutil
+import struct
+import subprocess
 import sys
 import threading
 import time
@@ -11,7 +17,10 @@ from pathlib import Path
 
 import attrs
 import pytest
+from hypothesis import settings
 
+from mlc_core import CheckpointManager
+from mlc_core.retention import KeepAll
 from mlc_core.storage.removal import wait_until_deleted
 from mlc_hooks import Plugins, hookimpl
 from mlc_hooks.choice import Choice
@@ -82,6 +91,177 @@ def is_same(one, other):
 def same():
     """Equality of plain data that forgives nothing."""
     return is_same
+
+
+# ---------------------------------------------------------------------- campaigns of faults
+
+
+class Lost(AssertionError):
+    """A checkpoint that was committed is not there, or its save can never be made again."""
+
+
+class Torn(AssertionError):
+    """A checkpoint is listed and cannot be loaded."""
+
+
+class Silent(AssertionError):
+    """A checkpoint is loaded without a word and is not what was saved."""
+
+
+VERDICTS = {Lost: "lost", Torn: "torn", Silent: "silent"}
+
+
+class Faults:
+    """Counts the faults that were tried, and what became of the checkpoints, campaign by campaign."""
+
+    Lost, Torn, Silent = Lost, Torn, Silent
+
+    def __init__(self):
+        self.counts = {}
+
+    @contextmanager
+    def case(self, campaign, cases=1):
+        """Count what happens in the block as so many *cases* of *campaign*."""
+        row = self.counts.setdefault(campaign, {"cases": 0, "lost": 0, "torn": 0, "silent": 0, "failed": 0})
+        row["cases"] += cases
+        try:
+            yield
+        except Exception as error:
+            row[VERDICTS.get(type(error), "failed")] += 1
+            raise
+
+    def sample(self, cases, most):
+        """Return *cases*, or evenly chosen ones where the profile is the quick one."""
+        assert cases, "nothing to try"
+        return list(cases) if self.thorough or len(cases) <= most else list(cases)[:: -(-len(cases) // most)]
+
+    @property
+    def thorough(self):
+        """Whether time is no matter."""
+        return settings.default.max_examples > 100
+
+
+@pytest.fixture(scope="session")
+def faults():
+    """What counts the faults; written to the file that MLC_FAULTS names."""
+    found = Faults()
+    yield found
+    path = os.environ.get("MLC_FAULTS")
+    if path:
+        before = json.loads(Path(path).read_text()) if Path(path).exists() else []
+        rows = [{"campaign": name, **row} for name, row in found.counts.items()]
+        Path(path).write_text(json.dumps(before + rows, indent=2))
+
+
+@pytest.fixture(scope="session")
+def content():
+    """The module that says what the processes in `scripts/` save."""
+    spec = importlib.util.spec_from_file_location("content", Path(__file__).parent / "scripts" / "content.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def epochs_in(content):
+    """Loads all that is in a directory, holds it against what was saved, and returns the epochs in order of commit."""
+
+    def look(place, **given):
+        manager = CheckpointManager(place, "unet", retention=KeepAll(), monitor_metric="score", mode="max")
+        damaged = manager.get_checkpoint_summary()["damaged"]
+        if damaged:
+            raise Torn(damaged)
+        found = manager.list_checkpoints()
+        for one in found:
+            try:
+                state = manager.load_checkpoint(one.name).state
+            except (OSError, ValueError) as error:
+                raise Torn(one.name) from error
+            if not content.is_content(dict(state), one.epoch, **given):
+                raise Silent(one.name)
+        if found and manager.load_checkpoint("latest").saved.id != found[-1].id:
+            raise Lost(found[-1].name)
+        return [one.epoch for one in found]
+
+    return look
+
+
+# ---------------------------------------------------------------------- disks of one's own
+
+SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN
+WITHOUT_LOG = 2
+SIZES = {"ext4": 64 << 20, "xfs": 320 << 20, "tmpfs": 20 << 20}
+
+
+def run(*command):
+    """Run *command* and say whether it worked."""
+    return not subprocess.run(command, check=False, capture_output=True).returncode
+
+
+class Disk:
+    """A file system of its own, whose power can be cut."""
+
+    def __init__(self, base, kind):
+        self.image, self.mount, self.kind = base / "disk.img", base / "disk", kind
+
+    def begin(self):
+        """Make it and mount it; skip where this machine does not let us."""
+        if os.geteuid() != 0 or (self.kind != "tmpfs" and shutil.which(f"mkfs.{self.kind}") is None):
+            pytest.skip(f"a disk of one's own needs root, mount and mkfs.{self.kind}: not tried in this run")
+        self.mount.mkdir()
+        if not (self.make() and self.switch_on()):
+            pytest.skip("mounts are not to be had here: not tried in this run")
+
+    def make(self):
+        """Make the file system, where there is anything to make."""
+        if self.kind == "tmpfs":
+            return True
+        with self.image.open("wb") as file:
+            file.truncate(SIZES[self.kind])
+        return run(f"mkfs.{self.kind}", "-q", *(["-F"] if self.kind == "ext4" else []), self.image)
+
+    def switch_on(self):
+        """Mount it."""
+        if self.kind == "tmpfs":
+            return run("mount", "-t", "tmpfs", "-o", f"size={SIZES['tmpfs']}", "tmpfs", self.mount)
+        return run("mount", "-o", "loop", self.image, self.mount)
+
+    def cut(self):
+        """Cut the power: what was not written is gone, and nothing more is written."""
+        descriptor = os.open(self.mount, os.O_RDONLY)
+        fcntl.ioctl(descriptor, SHUTDOWN, struct.pack("I", WITHOUT_LOG))
+        os.close(descriptor)
+
+    def cut_and_switch_on(self):
+        """Cut the power, and switch it on again once nobody uses the dead disk any more."""
+        wait_until_deleted()
+        self.cut()
+        self.replace()
+
+    def replace(self):
+        """Mount what survived."""
+        for _ in range(200):
+            if run("umount", self.mount):
+                break
+            time.sleep(0.02)
+        assert self.switch_on()
+
+
+@pytest.fixture
+def disks(tmp_path_factory):
+    """Makes disks of a kind: `ext4`, `xfs`, or `tmpfs`, which has no power to be cut."""
+    made = []
+
+    def make(kind):
+        made.append(Disk(tmp_path_factory.mktemp("disk"), kind))
+        made[-1].begin()
+        return made[-1]
+
+    yield make
+    for disk in made:
+        wait_until_deleted()
+        run("umount", disk.mount) or run("umount", "-l", disk.mount)
+        disk.image.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------- events

@@ -97,6 +97,7 @@ def test_verify_of_what_is_in_quarantine(unet):
 
 def test_quarantine_one_and_take_it_back(unet):
     """Links follow both ways, and what is kept loads."""
+    assert "nothing is in quarantine" in call("ls", unet, "--quarantined")[1]
     status, output = call("quarantine", unet / "latest", "--reason", "wrong data", "--metric", "score", "--mode", "max")
 
     assert 0 == status

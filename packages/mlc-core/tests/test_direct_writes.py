@@ -123,7 +123,7 @@ def test_aligned_memory_is_written_from_where_it_is(fresh, size, cuts, aligned):
     size = min(size, len(NOISE))
     view = slab.view[begin : begin + size]
     path = fresh()
-    digest = files.write_durably(path, size, Spans(split(view, [cut * ALIGNMENT for cut in cuts])))
+    digest = files.write_durably(path, size, Spans(split(view, [cut * ALIGNMENT for cut in cuts]), still=True))
 
     check(path, NOISE[:size], digest)
 

@@ -4,8 +4,7 @@ import errno
 import functools
 import os
 import resource
-import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -61,39 +60,43 @@ def test_file_that_may_not_grow(tmp_path, check_untouched, size):
     assert 2 == manage(tmp_path).load_checkpoint().state["epoch"]
 
 
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 @pytest.mark.parametrize(
-    "size", [1_000, 2_900_000, 6_000_000], ids=["in the manifest", "while writing", "at the start"]
+    ("size", "left"),
+    [(1_000, 4096), (1_500_000, 1_000_000), (7_000_000, 6_000_000), (60_000_000, 0)],
+    ids=["in a small file", "while reserving", "while reserving more", "at the start"],
 )
-def test_really_full_disk(tmp_path, check_untouched, size):
+def test_really_full_disk(disks, check_untouched, faults, size, left, kind):
     """A file system without room: before it begins where that is known, and else in the middle."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], check=False, capture_output=True
-        ).returncode
-    )
-    if not mounted:
-        pytest.skip("a full disk needs root and mount")
-    try:
-        manager = manage(disk)
-        save(manager, 1)
-        filler, free = disk / "filler", os.statvfs(disk)
-        hold = os.open(filler, os.O_CREAT | os.O_WRONLY)
-        with pytest.MonkeyPatch.context() as patched:
-            if size < 6_000_000:  # room is lost after it was asked for
-                patched.setattr("mlc_core.storage.files.check_room", lambda *_: None)
-                os.posix_fallocate(hold, 0, free.f_bavail * free.f_frsize - (4096 if size == 1000 else 1_000_000))
-            with pytest.raises(DiskFullError, match="save again"):
-                save(manager, 2, size)
-        os.close(hold)
-        filler.unlink()
-        check_untouched(disk)
-        save(manager, 2)
-        assert 2 == manage(disk).load_checkpoint().state["epoch"]
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
+    disk = disks(kind).mount
+    manager = manage(disk)
+    save(manager, 1)
+    filler = disk / "filler"
+    hold = os.open(filler, os.O_CREAT | os.O_WRONLY)
+    with faults.case("a disk that is full"), pytest.MonkeyPatch.context() as patched:
+        if left:  # room is lost after it was asked for
+            patched.setattr("mlc_core.storage.files.check_room", lambda *_: None)
+            fill(disk, hold, left)
+        with pytest.raises(DiskFullError, match="save again"):
+            save(manager, 2, size)
+    os.close(hold)
+    filler.unlink()
+    check_untouched(disk)
+    save(manager, 2)
+    assert 2 == manage(disk).load_checkpoint().state["epoch"]
+
+
+def fill(disk, hold, left):
+    """Take the room of *disk* for the open file *hold*, until about *left* bytes are free."""
+    free = os.statvfs(disk)
+    size = free.f_bavail * free.f_frsize - left
+    while size > 0:
+        with suppress(OSError):
+            os.posix_fallocate(hold, os.fstat(hold).st_size, size)
+        free = os.statvfs(disk)
+        size = min(size // 2, free.f_bavail * free.f_frsize - left)
+        if left > 4096 and free.f_bavail * free.f_frsize <= left:
+            return
 
 
 def test_no_room_is_said_before_anything_is_written(tmp_path, monkeypatch, check_untouched):

@@ -27,7 +27,7 @@ from mlc_core import (  # noqa: E402
 )
 from mlc_core.commands.exchange import commands  # noqa: E402
 from mlc_core.interchange import export_pt, export_safetensors, import_file  # noqa: E402
-from mlc_core.interchange.shards import parse_size  # noqa: E402
+from mlc_core.interchange.hub import parse_size  # noqa: E402
 from mlc_core.state import frameworks  # noqa: E402
 
 DTYPES = [getattr(torch, name) for name in frameworks.TORCH_DTYPES.values() if hasattr(torch, name)]

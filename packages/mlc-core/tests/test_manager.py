@@ -511,7 +511,7 @@ def test_state_that_is_no_model_is_a_mismatch(place):
 
 
 def test_object_that_does_not_take_its_state_is_a_mismatch(place):
-    """What was loaded before it is said."""
+    """It is said; what took its state before it has its old one again."""
 
     class Stubborn(Thing):
         def load_state_dict(self, state):
@@ -527,7 +527,7 @@ def test_object_that_does_not_take_its_state_is_a_mismatch(place):
         match=r"epoch_1: the scheduler did not take its state \(KeyError: 'momentum'\); scheduler may hold a part of it",
     ):
         manager.load_checkpoint(None, model, optimizer, Stubborn(c=0))
-    assert ({"a": 1}, {"b": 2}) == (model.state, optimizer.state)
+    assert ({"a": 0}, {"b": 0}) == (model.state, optimizer.state)
 
 
 def test_state_of_another_scheduler_is_refused_first(place):

@@ -1,62 +1,29 @@
 """The power goes: what was committed is there afterwards, what was not is not, on a real file system.
 
-An ext4 image is mounted, and shut down by the kernel without writing its journal, as a power cut would leave it.
+An image of ext4, and one of xfs, is mounted, and shut down by the kernel without writing its journal, as a power cut
+would leave it.
 """
 
-import fcntl
 import os
-import shutil
-import struct
+import random
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from mlc_core import CheckpointManager, open_storage
 from mlc_core.retention import KeepAll, KeepLatest
 
-SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN
-WITHOUT_LOG = 2
-
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("mkfs.ext4") is None, reason="a power cut needs root, loop mounts and mkfs.ext4"
-)
+SAVE = Path(__file__).parent / "scripts" / "save.py"
+LARGE = 2_500_000
 
 
-def run(*command):
-    """Run *command* and say whether it worked."""
-    return not subprocess.run(command, check=False, capture_output=True).returncode
-
-
-class Disk:
-    """A disk of its own, whose power can be cut."""
-
-    def __init__(self, base):
-        self.image, self.mount = base / "disk.img", base / "disk"
-
-    def begin(self):
-        """Make it and mount it; skip where this machine does not let us."""
-        self.mount.mkdir()
-        with self.image.open("wb") as file:
-            file.truncate(32 << 20)
-        if not run("mkfs.ext4", "-q", "-F", self.image) or not run("mount", "-o", "loop", self.image, self.mount):
-            pytest.skip("loop mounts are not to be had here: no power was cut in this run")
-
-    def cut(self):
-        """Cut the power, and switch it on again."""
-        descriptor = os.open(self.mount, os.O_RDONLY)
-        fcntl.ioctl(descriptor, SHUTDOWN, struct.pack("I", WITHOUT_LOG))
-        os.close(descriptor)
-        assert run("umount", self.mount)
-        assert run("mount", "-o", "loop", self.image, self.mount)
-
-
-@pytest.fixture
-def disk(tmp_path):
+@pytest.fixture(params=["ext4", "xfs"])
+def disk(request, disks):
     """A disk whose power can be cut."""
-    found = Disk(tmp_path)
-    found.begin()
-    yield found
-    run("umount", "-l", found.mount)
+    return disks(request.param)
 
 
 def epochs(place):
@@ -73,7 +40,7 @@ def save(manager, epoch):
 def test_negative_control(disk):
     """A file that nobody synced does not survive: the power is really cut."""
     (disk.mount / "file").write_bytes(b"x" * 300_000)
-    disk.cut()
+    disk.cut_and_switch_on()
 
     assert not (disk.mount / "file").exists()
 
@@ -82,7 +49,7 @@ def test_first_checkpoint_in_new_directories_survives(disk):
     """Also the names of the directories that were made for it."""
     place = disk.mount / "runs" / "today"
     save(CheckpointManager(place, "unet"), 1)
-    disk.cut()
+    disk.cut_and_switch_on()
 
     assert [1] == epochs(place)
 
@@ -96,7 +63,7 @@ def test_committed_survives_and_uncommitted_is_not_there(disk):
     staging = manager.storage.stage(10)
     staging.write("state.json", 10, [b"0123456789"])
     os.close(staging._lock)  # or the dead disk could not be taken out
-    disk.cut()
+    disk.cut_and_switch_on()
 
     assert [1, 2] == epochs(disk.mount)
     assert "epoch_1" == manager.storage.pointers()["final"]
@@ -108,7 +75,7 @@ def test_commit_of_the_storage_alone_survives(disk):
     staging = storage.stage(3)
     staging.write("one.bin", 3, [b"one"])
     staging.commit("epoch_1", b"{}")
-    disk.cut()
+    disk.cut_and_switch_on()
 
     assert b"one" == bytes(storage.read("epoch_1", "one.bin"))
     assert b"{}" == bytes(storage.read("epoch_1", "manifest.json"))
@@ -119,7 +86,7 @@ def test_replaced_is_gone_only_when_the_new_one_is_durable(disk):
     manager = CheckpointManager(disk.mount, "unet", retention=KeepLatest())
     for epoch in (1, 2, 3):
         save(manager, epoch)
-    disk.cut()
+    disk.cut_and_switch_on()
 
     assert [3] == epochs(disk.mount)
     save(CheckpointManager(disk.mount, "unet"), 4)
@@ -139,6 +106,37 @@ def test_rename_that_was_not_synced_leaves_the_old_ones(disk, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", skip_the_root)
     save(manager, 2)
-    disk.cut()
+    disk.cut_and_switch_on()
 
     assert [1] == epochs(disk.mount)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["here", "thread", "process"])
+def test_power_goes_at_any_moment(disk, faults, epochs_in, how):
+    """What a save has returned is there and equal, after cut upon cut in runs of large and incremental saves.
+
+    Two are kept, and the first is pinned, so that files are removed and shared all the time.
+    """
+    chance = random.Random(f"{disk.kind} {how}")
+    place, campaign = disk.mount / "runs", f"power cut on {disk.kind}"
+    told, first = [], 1
+    for _ in range(60 if faults.thorough else 2):
+        command = [sys.executable, SAVE, place, str(first), str(first + 200), "--keep", "3", "--how", how, "--pin"]
+        with subprocess.Popen(
+            [*map(str, command), "--large", str(LARGE)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            lines = [process.stdout.readline()]  # it takes a second to begin
+            time.sleep(chance.uniform(0, 0.6))
+            disk.cut()
+            process.kill()
+            lines += process.stdout.read().split()
+        with faults.case(campaign):
+            told = [*told, *(int(line.split("_")[-1]) for line in lines if line.strip())]
+            disk.replace()
+            found = epochs_in(place, large=LARGE)
+            if told and not (set(told[-1:]) <= set(found) and found[-1] in {told[-1], told[-1] + 1}):
+                raise faults.Lost(told, found)
+            first = found[-1] + 1 if found else 1
+            told = found
+    assert not found or found[-1] > 2

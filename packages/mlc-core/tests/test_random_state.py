@@ -236,9 +236,7 @@ def test_another_global_generator_of_numpy_is_refused():
         np.random.set_bit_generator(np.random.PCG64(1))
         random.seed(5)
         drawn = random.getstate()
-        with pytest.raises(
-            MismatchError, match="NumPy's global generator was a MT19937 and is a PCG64 here; numpy.ran"
-        ):
+        with pytest.raises(MismatchError, match="NumPy's global generator was a MT19937 and is a PCG64 here"):
             RandomState().load_state_dict(state)
         assert drawn == random.getstate()
         other = there_and_back(RandomState())

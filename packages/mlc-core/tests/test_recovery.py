@@ -185,9 +185,11 @@ def test_manifest_comes_back_from_a_copy(storage, tmp_path):
     for name in ("epoch_1", "epoch_2"):
         (root(storage) / name / "manifest.json").write_text("torn")
     damage(storage, "epoch_2")
+    before = root(storage).stat().st_mtime
     done, hopeless = repair(storage, copies=[copy], monitor=SCORE)
 
     assert ["file: epoch_1/manifest.json", "link: best"] == done
+    assert before < root(storage).stat().st_mtime, "a training that looks for news finds it"
     assert ["epoch_2"] == hopeless
     assert "epoch 1" == loaded(storage, "epoch_1")
     assert "epoch_3" == storage.pointers()["best"]
@@ -484,6 +486,17 @@ def test_history_tells_a_life(tmp_path):
     assert 3 == highest_sequence(read_history(manager.storage))
     assert last_id(read_history(manager.storage), "epoch_1") is None
     assert last_id(read_history(manager.storage), "epoch_2") == manager.list_checkpoints()[0].id
+
+
+def test_history_names_places_as_seen_from_the_directory(manager, monkeypatch):
+    """So that it can move with the directory; a path that only ends in the same words is another one."""
+    monkeypatch.chdir(root(manager.storage).parent)
+    here = LocalStorage(root(manager.storage).relative_to(root(manager.storage).parent))
+    for reason in ("unet/epoch_1 is bad", f"{root(manager.storage)}/epoch_1 is bad", "../copy/unet/epoch_1 is good"):
+        write_note(here, "repaired", reason=reason)
+
+    expected = ["epoch_1 is bad", "epoch_1 is bad", "../copy/unet/epoch_1 is good"]
+    assert expected == [note.reason for note in read_history(here)[-3:]]
 
 
 def test_monitor_is_remembered_once_and_anew(tmp_path):

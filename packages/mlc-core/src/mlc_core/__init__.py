@@ -6,6 +6,7 @@ from mlc_hooks.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from mlc_core.auto import AutoCheckpointManager
+    from mlc_core.background import Saving
     from mlc_core.catalogs import open_storage, retention_policies, save_strategies, serializers, storages
     from mlc_core.errors import (
         CheckpointError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         StateError,
         StorageError,
     )
+    from mlc_core.interchange import Foreign, export_pt, export_safetensors, import_checkpoint, import_file, import_pt
     from mlc_core.manager import CheckpointManager
     from mlc_core.naming import check_name
     from mlc_core.presets import create_checkpoint_manager, get_preset_checkpoint_config
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
     )
     from mlc_core.reader import CheckpointReader, open_checkpoint
     from mlc_core.records import Decision, FileRecord, Moment, Monitor, Saved
-    from mlc_core.restore import ModelFit, Restored
+    from mlc_core.restore import ModelFit, Restored, restore_part
+    from mlc_core.state.random import RandomState
 
 __all__ = [
     "AutoCheckpointManager",
@@ -52,6 +55,7 @@ __all__ = [
     "DiskFullError",
     "EntryExistsError",
     "FileRecord",
+    "Foreign",
     "JoinableStaging",
     "JoinableStorage",
     "LinkingStaging",
@@ -59,10 +63,12 @@ __all__ = [
     "ModelFit",
     "Moment",
     "Monitor",
+    "RandomState",
     "Restored",
     "RetentionPolicy",
     "SaveStrategy",
     "Saved",
+    "Saving",
     "Serializer",
     "Staging",
     "StateError",
@@ -71,9 +77,15 @@ __all__ = [
     "TensorBytes",
     "check_name",
     "create_checkpoint_manager",
+    "export_pt",
+    "export_safetensors",
     "get_preset_checkpoint_config",
+    "import_checkpoint",
+    "import_file",
+    "import_pt",
     "open_checkpoint",
     "open_storage",
+    "restore_part",
     "retention_policies",
     "save_strategies",
     "serializers",
@@ -84,21 +96,24 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "auto": "AutoCheckpointManager",
+        "background": "Saving",
         "catalogs": "open_storage retention_policies save_strategies serializers storages",
         "errors": (
             "CheckpointError CheckpointNotFoundError CheckpointWarning ConfigurationError "
             "CorruptCheckpointError DiskFullError EntryExistsError MismatchError StateError "
             "StorageError"
         ),
+        "interchange": "Foreign export_pt export_safetensors import_checkpoint import_file import_pt",
         "manager": "CheckpointManager",
         "naming": "check_name",
         "presets": "create_checkpoint_manager get_preset_checkpoint_config",
         "protocols": (
-            "Capabilities JoinableStaging JoinableStorage LinkingStaging RetentionPolicy SaveStrategy Serializer "
-            "Staging Storage TensorBytes"
+            "Capabilities JoinableStaging JoinableStorage LinkingStaging RetentionPolicy SaveStrategy "
+            "Serializer Staging Storage TensorBytes"
         ),
         "reader": "CheckpointReader open_checkpoint",
         "records": "Decision FileRecord Moment Monitor Saved",
-        "restore": "ModelFit Restored",
+        "restore": "ModelFit Restored restore_part",
+        "state.random": "RandomState",
     },
 )

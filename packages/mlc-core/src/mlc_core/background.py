@@ -47,6 +47,14 @@ class Saving:
     """Done once it is committed; where it lies."""
 
 
+@attrs.frozen
+class _UnderWay:
+    saving: Saving
+    expected: Saved
+    ended: threading.Event = attrs.field(factory=threading.Event)
+    """Set when nothing of the save is left to do, and a little later than its futures."""
+
+
 class Background:
     """Runs the saves of one manager, one after the other, in a thread.
 
@@ -77,7 +85,7 @@ class Background:
         self._copier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlc-staging")
         self._turn = threading.Lock()
         self._closed = False
-        self._under_way: list[tuple[Saving, Saved]] = []
+        self._under_way: list[_UnderWay] = []
         self._failures: list[BaseException] = []
         self._process = os.getpid()
         self._worker: int | None = None
@@ -106,7 +114,7 @@ class Background:
             else:
                 saving.staged.set_result(None)
             with self._turn:
-                self._under_way.append((saving, self._saver.expect(facts)))
+                self._under_way.append(_UnderWay(saving, self._saver.expect(facts)))
             self._thread.submit(self._run, saving, image, staged, facts, location)
         except BaseException:
             if copying:
@@ -144,13 +152,16 @@ class Background:
 
     def _forget(self, saving: Saving) -> None:
         with self._turn:
-            self._under_way = [pair for pair in self._under_way if pair[0] is not saving]
+            gone = [one for one in self._under_way if one.saving is saving]
+            self._under_way = [one for one in self._under_way if one.saving is not saving]
+        for one in gone:
+            one.ended.set()
 
     @property
     def under_way(self) -> tuple[Saved, ...]:
         """What is not durable yet, oldest first, as it is expected to be."""
         with self._turn:
-            return tuple(saved for _, saved in self._under_way)
+            return tuple(one.expected for one in self._under_way)
 
     def check(self) -> None:
         """Raise what the first save that failed since the last time has raised; of each there was a warning.
@@ -168,12 +179,12 @@ class Background:
 
         A listener that asks in the middle of a save does not wait for that save.
         """
-        if threading.get_ident() == self._worker:
+        if threading.get_ident() == self._worker or os.getpid() != self._process:
             return
         with self._turn:
-            savings = [saving for saving, _ in self._under_way]
-        for saving in savings:
-            saving.durable.exception()
+            waiting = list(self._under_way)
+        for one in waiting:
+            one.ended.wait()
 
     def wait(self) -> None:
         """Wait until everything is durable.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -17,7 +19,16 @@ if TYPE_CHECKING:
 
     from mlc_core.protocols import Storage
 
-__all__ = ["ENDINGS", "Note", "highest_sequence", "last_id", "read_history", "remembered_monitor", "write_note"]
+__all__ = [
+    "ENDINGS",
+    "Note",
+    "highest_sequence",
+    "last_id",
+    "read_history",
+    "remembered_monitor",
+    "seen_from",
+    "write_note",
+]
 
 
 ENDINGS = {"removed": "removed", "quarantined": "in quarantine"}
@@ -46,14 +57,22 @@ def write_note(storage: Storage, event: str, *, at: str | None = None, **facts: 
     Places below the model's directory are written as seen from there: the history moves with the directory. A storage
     that cannot take it warns: no checkpoint is worse for a line that is missing.
     """
-    here = f"{str(storage.location('')).rstrip('/')}/"
-    known = {name: value.replace(here, "") if isinstance(value, str) else value for name, value in facts.items()}
+    known = {name: seen_from(storage, value) if isinstance(value, str) else value for name, value in facts.items()}
     known = {name: value for name, value in known.items() if value is not None}
     try:
         storage.note(orjson.dumps({"event": event, "at": at or now(), **known}))
     except (StorageError, orjson.JSONEncodeError) as error:
         msg = f"the history in {storage.location('')} was not continued: {error}"
         warnings.warn(msg, CheckpointWarning, stacklevel=3)
+
+
+def seen_from(storage: Storage, text: str) -> str:
+    """Return *text* with places below the model's directory as they are called there."""
+    place = storage.location("")
+    spellings = {str(place), str(place.absolute())} if isinstance(place, Path) else {place}
+    for one in spellings:
+        text = re.sub(rf"(?<!\S){re.escape(one.rstrip('/'))}/", "", text)  # not in the middle of another path
+    return text
 
 
 def read_history(storage: Storage) -> Sequence[Note]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, cast
 
 import attrs
 
+from mlc_core.collector import no_collection
 from mlc_core.errors import CorruptCheckpointError, StorageError
 from mlc_core.index_cache import decode_cache, encode_cache
 from mlc_core.manifest import decode_manifest
@@ -28,15 +29,27 @@ from mlc_core.records import Saved
 from mlc_core.retention.ranking import best_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 
+    from mlc_core.index_cache import Cache
     from mlc_core.protocols import CachingStorage, Storage
     from mlc_core.records import Monitor
 
 __all__ = ["Index"]
 
 FEW = 256  # entries; to look at each of them takes less time than anything that could be done instead
+SOME = 100  # entries; fewer are not worth a new cache, nor a look at all of them for what was changed inside
 ORDER = attrgetter("sequence", "id", "name")  # a copy made by hand differs from its original in the name only
+
+
+@attrs.frozen
+class Folded:
+    """What a glance showed: the cache is right but for what was *looked* into and for what is *gone*."""
+
+    cache: Cache
+    looked: Sequence[tuple[str, str, Saved | CorruptCheckpointError]] = ()
+    gone: Collection[str] = ()
+    latest: Saved | None = None
 
 
 class Index:
@@ -65,7 +78,9 @@ class Index:
         """How many came and went since every entry was looked at, by this index alone."""
         self._uncached = 0
         """How many came and went since the cache was written."""
-        if not (self._begin_with_cache() and glance and self._glance()):
+        cache = self._read_cache()
+        self._folded = Folded(cache) if cache else None
+        if not (cache and glance and self._glance(cache)):
             self.refresh()
 
     # ------------------------------------------------------------------ looking at the storage
@@ -73,6 +88,7 @@ class Index:
     def refresh(self) -> None:
         """Read the manifests that came, and forget those that went, since the last time."""
         with self._turn:
+            self._unfold()
             self._pointers = None
             entries = dict(self._storage.entries())
             if entries != self._tokens:
@@ -84,6 +100,7 @@ class Index:
         if self.is_current():
             return
         with self._turn:
+            self._unfold()
             many = self._caching is not None and len(self._tokens) >= FEW
             self._mark = self._caching.mark() if many and self._caching else None  # first: it tells what comes later
             self.refresh()
@@ -95,7 +112,7 @@ class Index:
         Now and then the answer is no all the same, so that what was changed inside of an entry is noticed some day.
         """
         mark, caching = self._mark, self._caching
-        few = self._changes <= max(100, len(self._tokens) // 100)
+        few = self._changes <= max(SOME, len(self._tokens) // 100)
         return mark is not None and caching is not None and few and caching.holds(mark)
 
     def add(self, name: str) -> None:
@@ -150,23 +167,32 @@ class Index:
             return found
         raise found
 
-    def _follow(self, changed: Iterable[tuple[str, str]], gone: Collection[str]) -> None:
-        changed, broken, came = tuple(changed), 0, []
-        lost = [self._found.pop(name) for name in (*gone, *(name for name, _ in changed)) if name in self._found]
+    def _look(self, changed: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, Saved | CorruptCheckpointError]]:
+        for name, token in changed:
+            with suppress(FileNotFoundError):  # another process may remove it at this moment
+                yield name, *self._read(name, token)
+
+    def _follow(self, changed: Collection[tuple[str, str]], gone: Collection[str]) -> None:
+        names = {name for name, _ in changed}
+        looked = tuple(self._look(changed))
+        self._take(looked, {*gone, *(names - {name for name, *_ in looked})})
+
+    def _take(self, looked: Sequence[tuple[str, str, Saved | CorruptCheckpointError]], gone: Collection[str]) -> None:
+        broken, came = 0, []
+        lost = [self._found.pop(name) for name in (*gone, *(name for name, *_ in looked)) if name in self._found]
         for name in gone:
             self._tokens.pop(name, None)
             self._damaged.pop(name, None)
-        for name, token in changed:
-            known = self._tokens.pop(name, None)
+        for name, token, found in looked:
+            known = name in self._tokens
+            self._tokens[name] = token
             self._damaged.pop(name, None)
-            with suppress(FileNotFoundError):  # another process may remove it at this moment
-                self._tokens[name], found = self._read(name, token)
-                if isinstance(found, Saved):
-                    self._found[name] = found
-                    came.append(found)
-                else:
-                    self._damaged[name] = found
-                    broken += known is None
+            if isinstance(found, Saved):
+                self._found[name] = found
+                came.append(found)
+            else:
+                self._damaged[name] = found
+                broken += not known
         self._highest = max(self._highest, *(one.sequence for one in came), 0) + broken
         self._arrange(came, lost)
 
@@ -195,38 +221,58 @@ class Index:
         except StorageError as error:
             unreadable = CorruptCheckpointError(f"{where}/{MANIFEST} cannot be read: {error}")
             return "", unreadable  # a token that nothing has: it is tried again next time
-        return token, attrs.evolve(saved, name=name)  # a directory may have been renamed by hand
+        return token, saved if saved.name == name else attrs.evolve(saved, name=name)  # renamed or copied by hand
 
     # ------------------------------------------------------------------ the cache
 
-    def _begin_with_cache(self) -> bool:
-        data = None
+    def _read_cache(self) -> Cache | None:
+        if self._caching is None:
+            return None
         with suppress(StorageError):
-            data = self._caching.read_cache() if self._caching else None
-        cache = decode_cache(data) if data else None
-        if cache is None:
+            return decode_cache(self._caching.read_cache() or b"")
+        return None
+
+    def _glance(self, cache: Cache) -> bool:
+        """Hold *cache* against what can be seen without looking into entries; the newest is looked into."""
+        assert self._caching is not None
+        try:
+            seen = self._caching.glance()
+        except StorageError:
             return False
-        self._tokens = dict(zip(cache.names, cache.tokens, strict=True))
-        self._found = dict(zip(cache.names, cache.records(), strict=True))
-        self._ordered = sorted(self._found.values(), key=ORDER)
-        self._highest = cache.highest
-        self._version += 1
+        newest = next(reversed(cache.places), None)
+        names = {name for name, _ in seen.items() - cache.places.items()} | ({newest} & seen.keys())
+        tokens = {name: self._caching.token(name) for name in names if name is not None}
+        looked = tuple(self._look([(name, token) for name, token in tokens.items() if token is not None]))
+        gone = (cache.places.keys() - seen.keys()) | (tokens.keys() - {name for name, *_ in looked})
+        sound = [found for *_, found in looked if isinstance(found, Saved)]
+        known = newest in {one.name for one in sound}
+        self._folded = Folded(cache, looked, gone, max(sound, key=ORDER) if known else None)
         return True
 
-    def _glance(self) -> bool:
-        assert self._caching is not None
-        seen = dict(self._caching.glance())
-        known = {name: token.partition(".")[0] for name, token in self._tokens.items()}
-        if seen != known:
-            looked = {name: self._caching.token(name) for name, _ in seen.items() - known.items()}
-            changed = {name: token for name, token in looked.items() if token is not None}
-            self._follow(changed.items(), (known.keys() - seen.keys()) | (looked.keys() - changed.keys()))
-        return True
+    def _unfold(self) -> None:
+        """Make the records of what a glance showed, once."""
+        folded = self._folded
+        if folded is None:
+            return
+        with self._turn, no_collection():
+            if self._folded is not folded:  # another thread was quicker
+                return
+            records = folded.cache.records()
+            if records is None:
+                self._folded = None
+                self.refresh()
+                return
+            self._highest = folded.cache.highest
+            self._tokens = dict(zip(folded.cache.places, records[0], strict=True))
+            self._found = dict(zip(folded.cache.places, records[1], strict=True))
+            self._ordered = sorted(records[1], key=ORDER)
+            self._take(folded.looked, folded.gone)
+            self._folded = None
 
     def _write_cache(self) -> None:
         """Write what was read, if so much of it is new that writing all costs little for each."""
         count = len(self._ordered)
-        if self._caching is None or count < FEW or self._uncached <= max(100, count // 100):
+        if self._caching is None or count < FEW or self._uncached <= max(SOME, count // 100):
             return
         with suppress(StorageError):  # perhaps it may only be read; the manifests are there
             self._caching.write_cache(encode_cache(self._ordered, self._tokens, self._highest))
@@ -237,6 +283,7 @@ class Index:
     @property
     def saved(self) -> tuple[Saved, ...]:
         """The checkpoints with a sound manifest, in order of commit."""
+        self._unfold()
         version, saved = self._saved
         if version != self._version:
             version = self._version  # before the copy: if another thread changes it meanwhile, it is copied again
@@ -247,11 +294,13 @@ class Index:
     @property
     def damaged(self) -> Mapping[str, CorruptCheckpointError]:
         """The entries whose manifest cannot be believed, and why. They count for nothing and are never removed."""
+        self._unfold()
         return dict(self._damaged)
 
     @property
     def names(self) -> frozenset[str]:
         """Every name of an entry."""
+        self._unfold()
         return frozenset(self._tokens)
 
     @property
@@ -264,24 +313,32 @@ class Index:
     @property
     def taken(self) -> Container[str]:
         """Every name of an entry or a pointer; to ask, not to keep."""
+        self._unfold()
         return ChainMap(self._tokens, dict(self.pointers))
 
     def holds(self, name: str) -> bool:
         """Say whether there is an entry *name*, sound or damaged."""
+        self._unfold()
         return name in self._tokens
 
     def get(self, name: str) -> Saved | None:
         """Return the checkpoint called *name*, if its manifest is sound."""
+        self._unfold()
         return self._found.get(name)
 
     @property
     def next_sequence(self) -> int:
         """A number above all that were seen here, damaged ones counted as if each had been the last."""
+        self._unfold()
         return self._highest + 1
 
     @property
     def latest(self) -> Saved | None:
         """The checkpoint committed last."""
+        folded = self._folded
+        if folded is not None and folded.latest is not None:
+            return folded.latest
+        self._unfold()
         return next(iter(self._ordered[-1:]), None)
 
     def best(self, monitor: Monitor | None) -> Saved | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import repeat, starmap
+from itertools import starmap
 from operator import attrgetter
 from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from mlc_core.records import Saved
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Cache", "decode_cache", "encode_cache"]
+__all__ = ["Cache", "decode_cache", "encode_cache", "place_of"]
 
 CACHE_FORMAT = f"mlc-index/1 of {FORMAT}"
 COUNT: set[type] = {int}
@@ -27,7 +27,6 @@ NUMBER: set[type] = {int, NoneType}
 COLUMNS: dict[
     str, set[type]
 ] = {  # what retention and the index look at, and the types that it has; the rest is read when it is looked at
-    "name": {str},
     "id": {str},
     "sequence": COUNT,
     "epoch": NUMBER,
@@ -37,38 +36,40 @@ COLUMNS: dict[
     "metrics": {dict, NoneType},  # None: they are among the rest, because JSON has no word for one of them
 }
 COUNTS = ("sequence", "epoch", "step", "elapsed")
-REST = tuple(field for field in FIELDS if field not in COLUMNS or field == "metrics")
+REST = tuple(field for field in FIELDS if field not in {"name", *COLUMNS} or field == "metrics")
 
 
 class Cache:
-    """Records by the columns of a cache that was found to be whole."""
+    """What a cache says that was found to be whole: which entries there were, and the rest when it is asked for."""
 
-    def __init__(self, columns: Mapping[str, list[Any]], rows: memoryview, highest: int) -> None:
-        self._columns = columns
-        self._rows = Rows(columns["end"], rows)
-        self.highest = highest
+    def __init__(self, head: Mapping[str, Any], columns: memoryview, rows: memoryview) -> None:
+        self.places: dict[str, str] = dict(zip(head["name"], head["place"], strict=True))
+        """The entries, in order of commit, with the part of their tokens that a glance tells."""
+        self.highest: int = head["highest"]
         """The highest sequence number that was ever seen here."""
+        self._columns = columns
+        self._rows = rows
 
-    @property
-    def names(self) -> list[str]:
-        """The entries, in order of commit."""
-        return self._columns["name"]
+    def records(self) -> tuple[list[str], list[Saved]] | None:
+        """Return the token and the record of each entry, or None if they cannot be believed.
 
-    @property
-    def tokens(self) -> list[str]:
-        """The token of each entry when its manifest was read."""
-        return self._columns["token"]
-
-    def records(self) -> list[Saved]:
-        """Return the record of each entry. Setting one field of all at a time is what makes it quick."""
+        Setting one field of all records at a time is what makes it quick.
+        """
         with no_collection():
-            made = Saved.folded(self._rows, len(self.names))
+            try:
+                columns = orjson.loads(self._columns)
+                if not _is_believable(columns, len(self._rows), self.places, self.highest):
+                    return None
+            except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+                return None
+            made = Saved.folded(Rows(columns["end"], self._rows), len(self.places))
+            _exhaust(map(Saved.name.__set__, made, self.places))  # type: ignore[attr-defined]
             for field in COLUMNS.keys() - {"metrics"}:
-                _exhaust(map(getattr(Saved, field).__set__, made, self._columns[field]))
-            metrics = zip(made, self._columns["metrics"], strict=True)
+                _exhaust(map(getattr(Saved, field).__set__, made, columns[field]))
+            metrics = zip(made, columns["metrics"], strict=True)
             known = ((one, MappingProxyType(found)) for one, found in metrics if found is not None)
             _exhaust(starmap(Saved.metrics.__set__, known))  # type: ignore[attr-defined]
-        return made
+            return columns["token"], made
 
 
 class Rows:
@@ -110,10 +111,18 @@ def encode_cache(saved: Sequence[Saved], tokens: Mapping[str, str], highest: int
         "token": [tokens[one.name] for one in saved],
         "end": ends,
     }
-    head = orjson.dumps({"columns": columns, "highest": highest})
-    body = b"".join((head, *rows))
-    facts = {"format": CACHE_FORMAT, "head": len(head), "digest": xxhash.xxh3_128_hexdigest(body)}
-    return orjson.dumps(facts) + b"\n" + body
+    names = [one.name for one in saved]
+    places = [place_of(token) for token in columns["token"]]
+    head = orjson.dumps({"name": names, "place": places, "highest": highest})
+    body = orjson.dumps(columns)
+    content = b"".join((head, body, *rows))
+    digest = xxhash.xxh3_128_hexdigest(content)
+    return orjson.dumps({"format": CACHE_FORMAT, "sizes": [len(head), len(body)], "digest": digest}) + b"\n" + content
+
+
+def place_of(token: str) -> str:
+    """Return the part of *token* that a glance tells."""
+    return token.partition(".")[0]
 
 
 def _row(saved: Saved) -> bytes | memoryview:
@@ -131,38 +140,36 @@ def _plain(metrics: Mapping[str, float]) -> dict[str, float] | None:
 def decode_cache(data: bytes) -> Cache | None:
     """Return the cache in *data*, or None if it is torn, changed, of another format or not believable."""
     try:
-        facts = orjson.loads(data[: data.index(b"\n")])
-        if facts["format"] != CACHE_FORMAT:
+        end = data.index(b"\n")
+        facts = orjson.loads(data[:end])
+        content = memoryview(data)[end + 1 :]
+        if facts["format"] != CACHE_FORMAT or facts["digest"] != xxhash.xxh3_128_hexdigest(content):
             return None
-        body = memoryview(data)[data.index(b"\n") + 1 :]
-        if facts["digest"] != xxhash.xxh3_128_hexdigest(body):
-            return None
+        head, body = facts["sizes"]
         with no_collection():
-            head = orjson.loads(body[: facts["head"]])
-        cache = Cache(head["columns"], body[facts["head"] :], head["highest"])
-        return cache if _is_believable(head["columns"], len(body) - facts["head"], cache.highest) else None
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError):
+            cache = Cache(orjson.loads(content[:head]), content[head : head + body], content[head + body :])
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
+    types = {*map(type, cache.places), *map(type, cache.places.values())}
+    return cache if types <= {str} and type(cache.highest) is int and 0 <= cache.highest < MOST >> 1 else None
 
 
-def _is_believable(columns: Mapping[str, list[Any]], size: int, highest: object) -> bool:
+def _is_believable(columns: Mapping[str, list[Any]], size: int, places: Mapping[str, str], highest: int) -> bool:
     """Say whether every column has what it should: a cache that was made to harm must not get further than this."""
     types: dict[str, set[type]] = {**COLUMNS, "token": {str}, "end": COUNT}
     if columns.keys() != types.keys() or any(type(column) is not list for column in columns.values()):
         return False
-    count, ends = len(columns["name"]), columns["end"]
+    ends, numbers = columns["end"], [[value for value in columns[field] if value is not None] for field in COUNTS]
     values = (value for metrics in columns["metrics"] if metrics for value in metrics.values())
-    numbers = [[value for value in columns[field] if value is not None] for field in COUNTS]
     return (
-        all(len(column) == count and set(map(type, column)) <= types[field] for field, column in columns.items())
-        and len(set(columns["name"])) == count
+        all(len(column) == len(places) for column in columns.values())
+        and all(set(map(type, column)) <= types[field] for field, column in columns.items())
         and all(0 <= min(column, default=0) and max(column, default=0) < MOST for column in numbers)
         and set(map(type, values)) <= {float}
         and ends == sorted(ends)
-        and (ends[-1] if ends else 0) == size
-        and (not ends or ends[0] >= 0)
-        and type(highest) is int
-        and max(columns["sequence"], default=0) <= highest < MOST >> 1
+        and 0 <= min(ends, default=0)
+        and max(ends, default=0) == size
+        and max(columns["sequence"], default=0) <= highest
     )
 
 

@@ -222,11 +222,12 @@ class CheckpointManager:
         self._background.wait()
 
     def close(self) -> None:
-        """Wait, and end what saves in the background; another asynchronous save is refused.
+        """Wait, and end what saves in the background and what the strategy holds, as signal handlers.
 
         Raises:
             MlcError: If one could not be saved.
         """
+        getattr(self.strategy, "close", int)()
         self._background.close()
 
     def __enter__(self) -> Self:

@@ -22,7 +22,7 @@ ALIGNMENT = 4096  # what direct I/O wants addresses, offsets and lengths to be m
 READ_ONLY = 0x100  # PyBUF_READ
 POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14: https://man7.org/linux/man-pages/man2/madvise.2.html
 PIECE = 32 << 20  # bytes hashed at once
-SAMPLES = 256  # places where a sketch looks at eight bytes: enough to see that a model was trained
+SAMPLES, SAMPLE = 256, 8  # places, and bytes at each, that a sketch looks at: enough to see that a model was trained
 
 
 class _PyBuffer(ctypes.Structure):
@@ -154,16 +154,21 @@ class Spans:
         """
         digest = xxhash.xxh3_64()
         total = sum(map(_size_of, self.parts))
-        wanted = (total * number // SAMPLES for number in range(SAMPLES))
-        offset, begin = next(wanted), 0
+        places = iter(total * number // SAMPLES for number in range(SAMPLES))
+        at, stop = next(places), min(SAMPLE, total)
+        begin = 0
         for part in self.parts:
             end = begin + _size_of(part)
-            while begin <= offset < end:
+            while at < end:
                 address = _address_of(part)
                 if address is None:
                     return None
-                digest.update(view_at(address + offset - begin, min(8, end - offset)))
-                offset = next(wanted, total)
+                upto = min(stop, end)  # a sample may go on in the next part
+                digest.update(view_at(address + at - begin, upto - at))
+                at = upto
+                if upto == stop:
+                    at = max(stop, next(places, total))
+                    stop = min(at + SAMPLE, total)
             begin = end
         return digest.intdigest()
 

@@ -12,6 +12,7 @@ import attrs
 
 from mlc_core.catalogs import open_storage, serializers
 from mlc_core.collector import no_collection
+from mlc_core.distributed.naming import SHARDED
 from mlc_core.errors import CheckpointNotFoundError, ConfigurationError, CorruptCheckpointError, StorageError
 from mlc_core.manifest import decode_manifest
 from mlc_core.memory import digest_of
@@ -22,6 +23,7 @@ from mlc_core.state.tree import decode
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from mlc_core.distributed.opened import ShardedCheckpoint
     from mlc_core.protocols import Storage, TensorBytes
     from mlc_core.records import FileRecord, Saved
 
@@ -99,11 +101,34 @@ class CheckpointReader:
         records = [record for record in self.saved.files if record.item == item]
         return self._tensors(item, self._read_all(records, verify=verify))
 
+    def raw_tree(self, item: str = "model", *, verify: bool = True) -> Any:
+        """Return the typed JSON of *item*, where tensors are names of `raw_tensors`; None if there is no such item.
+
+        Raises:
+            CorruptCheckpointError: If the file was changed.
+        """
+        records = [record for record in self.saved.files if record.name == STATE]
+        views = self._read_all(records, verify=verify)
+        return decode_document(views[STATE]).get(item) if views else None
+
     def tensors(self, item: str = "model") -> Mapping[str, tuple[str, tuple[int, ...]]]:
         """Return dtype and shape of each tensor of *item*; nothing but headers is read, and torch is not needed."""
-        return {name: (one.dtype, one.shape) for name, one in self.raw_tensors(item, verify=False).items()}
+        in_pieces = {} if self._sharded is None else self._sharded.layout.tensors
+        found = in_pieces[item] if item in in_pieces else self.raw_tensors(item, verify=False)
+        return {name: (one.dtype, one.shape) for name, one in found.items()}
+
+    @functools.cached_property
+    def _sharded(self) -> ShardedCheckpoint | None:
+        """What says how tensors in pieces are put together; None where several ranks did not save together."""
+        if not any(record.name == SHARDED for record in self.saved.files):
+            return None
+        from mlc_core.distributed.opened import ShardedCheckpoint  # it reads by way of this module
+
+        return attrs.evolve(ShardedCheckpoint.read(self), verifies=False)  # pieces are verified when they are read
 
     def _tensors(self, item: str, views: Mapping[str, memoryview]) -> Mapping[str, TensorBytes]:
+        if self._sharded is not None and item in self._sharded.layout.tensors:
+            return self._sharded.whole(item)
         found: dict[str, TensorBytes] = {}
         for record in self.saved.files:
             if record.item != item:

@@ -81,7 +81,8 @@ class Unfolding:
     def folded(cls, rest: Rest, count: int) -> list[Self]:
         """Return *count* records of which no field is set yet, in the order of *rest*."""
         made = list(map(cls.__new__, repeat(cls, count)))
-        deque(map(cls._rest.__set__, made, zip(repeat(rest), range(count), strict=False)), maxlen=0)  # type: ignore[attr-defined]
+        place = vars(Unfolding)["_rest"]
+        deque(map(place.__set__, made, zip(repeat(rest), range(count), strict=False)), maxlen=0)
         return made
 
     if not TYPE_CHECKING:

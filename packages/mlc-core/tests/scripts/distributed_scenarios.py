@@ -326,6 +326,12 @@ def averaged(place):
     return before == fingerprint(other.state_dict())
 
 
+def one_sided(place):
+    """Load into a model on rank 0 only."""
+    manager = DistributedCheckpointManager(place, "net")
+    manager.load_checkpoint(None, Net() if dist.get_rank() == 0 else None)
+
+
 def in_a_group(place, members, speaks="cpu:gloo"):
     """Save and load among *members* only, in a group that is said to be of another kind."""
     group = dist.new_group(members)

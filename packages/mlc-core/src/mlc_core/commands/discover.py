@@ -12,7 +12,7 @@ import attrs
 from mlc_core.catalogs import open_storage
 from mlc_core.errors import CheckpointNotFoundError, ConfigurationError, StorageError
 from mlc_core.naming import MANIFEST
-from mlc_core.storage.local import OWN, QUARANTINE, LocalStorage
+from mlc_core.storage import LocalStorage, local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def choose_one(place: str) -> tuple[Storage, str]:
     if one is None or one.name is None:
         msg = f"{place} is not a checkpoint: there is no {MANIFEST}. `mlc checkpoints ls` lists those that there are"
         raise CheckpointNotFoundError(msg)
-    if str(one.storage.location("")).endswith(f"/{QUARANTINE}"):
+    if str(one.storage.location("")).endswith(f"/{local.QUARANTINE}"):
         msg = f"{place} is in quarantine; `mlc checkpoints restore {place}` puts it back"
         raise ConfigurationError(msg)
     return one.storage, one.name
@@ -147,6 +147,6 @@ def _models(path: Path, depth: int, *, own: bool) -> Sequence[Path]:
     with suppress(PermissionError), os.scandir(path) as scan:  # it knows what is a directory without asking for each
         children += [one.name for one in scan if one.is_dir(follow_symlinks=False)]
     shown = [path / name for name in children if name[0] != "."]
-    if any(_is_checkpoint(one) for one in shown) or (own and OWN in children):
+    if any(_is_checkpoint(one) for one in shown) or (own and local.OWN in children):
         return [path]
     return [] if depth == 0 else [found for child in shown for found in _models(child, depth - 1, own=own)]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
-from mlc_core.commands import comparing, explaining, keeping, looking, mending, repairing
+from mlc_core.commands import comparing, exchange, explaining, keeping, looking, mending, repairing
 
 __all__ = ["checkpoints"]
 
-ROOMS = (comparing, explaining, keeping, looking, mending, repairing)
+ROOMS = (comparing, exchange, explaining, keeping, looking, mending, repairing)
 
 
 @click.group()
 def checkpoints() -> None:
-    """List, verify, mend, keep and compare checkpoints. Needs no torch."""
+    """List, verify, mend, keep, compare and exchange checkpoints. Needs no torch."""
 
 
 for room in ROOMS:

@@ -14,7 +14,7 @@ from mlc_core.history import read_history
 from mlc_core.index import Index
 from mlc_core.reader import open_checkpoint
 from mlc_core.recovery import find_quarantined
-from mlc_core.storage.local import QUARANTINE
+from mlc_core.storage import local
 from mlc_core.usage import measure
 from mlc_hooks.console import human_size, json_option, print_json, print_table
 
@@ -93,13 +93,15 @@ def _list_quarantined(storages: Sequence[LocalStorage], *, as_json: bool) -> Non
         )
         return
     for storage, aside in found:
+        if not aside:
+            click.echo(f"{storage.location('')}: nothing is in quarantine")
+            continue
         notes = [note for note in read_history(storage) if note.event == "quarantined"]
         reasons = {str(note.facts.get("where")).rpartition("/")[2]: note.reason for note in notes}
         rows = [(each.path.name, each.name, human_size(each.size), reasons.get(each.path.name)) for each in aside]
-        place = f"{storage.location('')}/{QUARANTINE}"
+        place = f"{storage.location('')}/{local.QUARANTINE}"
         print_table(place, ("in quarantine as", "name", "size", "why"), rows)
-        for each in aside[-1:]:
-            click.echo(f"Put one back as `mlc checkpoints restore {each.path}`, or delete it: no other needs it.")
+        click.echo(f"Put one back as `mlc checkpoints restore {aside[-1].path}`, or delete it: no other needs it.")
 
 
 @click.command(

@@ -15,7 +15,7 @@ from mlc_core.commands.shown import link_changes
 from mlc_core.errors import CheckpointNotFoundError
 from mlc_core.index import Index
 from mlc_core.recovery import examine, find_quarantined, quarantine, restore
-from mlc_core.storage.local import QUARANTINE, LocalStorage
+from mlc_core.storage import LocalStorage, local
 from mlc_hooks.console import json_option, print_json
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ __all__ = ["commands"]
 def verify(path: str, *, as_json: bool) -> None:
     """Read every file of one checkpoint, or of all in PATH, and hold it against its digest.
 
-    The exit status is 1 if anything is missing, changed or cannot be read. What is wrong can be mended by `repair`, if the content
-    is still somewhere, or set aside by `quarantine`; loading `latest` or `best` passes over it meanwhile.
+    The exit status is 1 if anything is missing, changed or unreadable. What is wrong can be mended by `repair`, if the
+    content is still somewhere, or set aside by `quarantine`; loading `latest` or `best` passes over it meanwhile.
     """
     results = [found for _, found in _examine(choose(path))]
     if as_json:
@@ -50,6 +50,10 @@ def verify(path: str, *, as_json: bool) -> None:
         click.echo(f"{'ok     ' if each.valid else 'CORRUPT' if each.corrupt else 'UNREAD '}  {each.location}")
         for damage in each.damages:
             click.echo(f"         {damage.cause}")
+    if not as_json and any(each.corrupt for each in results):
+        click.echo(
+            "`mlc checkpoints repair` looks for what was lost; `quarantine --corrupt` sets aside what is corrupt."
+        )
     if not all(each.valid for each in results):
         raise SystemExit(1)
 
@@ -135,7 +139,8 @@ def _only_one(path: str) -> tuple[Storage, str]:
 
 def _print(done: Sequence[dict[str, Any]], *, dry_run: bool) -> None:
     for each in done:
-        click.echo(f"{'would set aside' if dry_run else 'set aside'}  {each['location']}: {each['reason']}")
+        reason = each["reason"].replace(f"{each['location']}/", "")
+        click.echo(f"{'would set aside' if dry_run else 'set aside'}  {each['location']}: {reason}")
         if not dry_run:
             click.echo(f"  it lies in {each['quarantined_to']}")
         for link, entry in each["links"].items():
@@ -167,7 +172,7 @@ def take_back(path: str, *, name: str | None, metric: str | None, mode: str | No
     It is verified, and you are told if it is still corrupt: `repair` can then look for its lost files.
     """
     place = Path(os.path.realpath(only_local(path)))
-    if not str(place.parent).endswith(f"/{QUARANTINE}"):
+    if not str(place.parent).endswith(f"/{local.QUARANTINE}"):
         msg = f"{path} is not in quarantine; `mlc checkpoints ls --quarantined` lists what is"
         raise CheckpointNotFoundError(msg)
     storage = LocalStorage(place.parent.parent.parent)

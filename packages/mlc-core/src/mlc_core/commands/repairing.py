@@ -10,6 +10,7 @@ from mlc_core.commands.discover import choose, choose_local
 from mlc_core.commands.options import agree, changing, check_answer, examples, find_monitor, measured, place
 from mlc_core.commands.progress import progress
 from mlc_core.errors import StorageError
+from mlc_core.history import seen_from
 from mlc_core.index import Index
 from mlc_core.recovery import plan_repairs
 from mlc_hooks.console import json_option, print_json
@@ -132,7 +133,7 @@ def _print_plans(plans: Sequence[tuple[LocalStorage, Plan]]) -> None:
 
 def _within(storage: LocalStorage, what: str, wrong: str) -> str:
     """Return both with names as they are below the directory, which is said above, and nothing said twice."""
-    text = wrong.replace(f"{storage.location('')}/", "")
+    text = seen_from(storage, wrong)
     return text if text.startswith(what) else f"{what}: {text}"
 
 

@@ -22,7 +22,7 @@ from mlc_core.distributed.states import (
     optimizer_targets,
 )
 from mlc_core.distributed.tensors import dtype_of, split
-from mlc_core.errors import CheckpointNotFoundError, CheckpointWarning, CorruptCheckpointError, MismatchError
+from mlc_core.errors import CheckpointNotFoundError, CheckpointWarning, ConfigurationError, MismatchError
 from mlc_core.restore import ModelFit, Restored, fit_model, restore
 
 if TYPE_CHECKING:
@@ -116,10 +116,15 @@ def load_into(ranks: Ranks, opened: ShardedCheckpoint, targets: Targets, *, stri
     """Load into *targets* what *opened*, whose files are verified, holds. To be called by all *ranks*.
 
     Raises:
+        ConfigurationError: If the ranks were given different ones.
         CheckpointNotFoundError: If it holds nothing for one of them.
         CorruptCheckpointError: If it says what its files do not hold.
         MismatchError: If it does not fit.
     """
+    given = ranks.all(lambda: sorted(targets.given))
+    if any(one != given[0] for one in given):
+        msg = f"the ranks load different things: {' and '.join(map(str, given))}; give all of them the same"
+        raise ConfigurationError(msg)
     verified = attrs.evolve(opened, verifies=False)
     prepared = ranks.each(lambda: _prepare(ranks, verified, targets, strict=strict))
     ranks.each(lambda: _load_plain(verified, targets, prepared))
@@ -139,7 +144,7 @@ def load_into(ranks: Ranks, opened: ShardedCheckpoint, targets: Targets, *, stri
 
 def _prepare(ranks: Ranks, opened: ShardedCheckpoint, targets: Targets, *, strict: bool) -> _Prepared:
     where, layout, given = opened.reader.location, opened.layout, targets.given
-    held = [item for item in opened.reader.saved.items if item not in _of_ranks(opened)] + list(layout.per_rank)
+    held = [*layout.tensors, *opened.plain, *layout.per_rank]
     absent = [name for name in given if name not in held]
     if absent:
         msg = f"{where} holds no {', '.join(absent)}; it holds {', '.join(held)}"
@@ -205,10 +210,6 @@ def _check_shapes(opened: ShardedCheckpoint, item: str, tensors: Mapping[str, to
 # ---------------------------------------------------------------------- items that are not in pieces
 
 
-def _of_ranks(opened: ShardedCheckpoint) -> set[str]:
-    return {rank_name(item, rank) for item in opened.layout.per_rank for rank in range(opened.layout.ranks)}
-
-
 def _read_plain(ranks: Ranks, opened: ShardedCheckpoint, given: Mapping[str, Any]) -> dict[str, Any]:
     layout, where = opened.layout, opened.reader.location
     own = {rank_name(item, ranks.rank): item for item in layout.per_rank}
@@ -222,14 +223,7 @@ def _read_plain(ranks: Ranks, opened: ShardedCheckpoint, given: Mapping[str, Any
         if ranks.rank == 0:
             warnings.warn(msg, CheckpointWarning, stacklevel=2)
         own = {}
-    shared = [
-        item for item in opened.reader.saved.items if item not in layout.tensors and item not in _of_ranks(opened)
-    ]
-    missing = [name for name in own if name not in opened.reader.saved.items]
-    if missing:
-        msg = f"{where}: the manifest does not know {', '.join(missing)}"
-        raise CorruptCheckpointError(msg)
-    state = opened.reader.load(only=[*shared, *own], verify=False)
+    state = opened.reader.load(only=[*opened.plain, *own], verify=False)
     return {own.get(name, name): value for name, value in state.items()}
 
 

@@ -10,7 +10,7 @@ import attrs
 
 from mlc_core.catalogs import serializers
 from mlc_core.distributed.layout import decode_layout
-from mlc_core.distributed.naming import SHARDED
+from mlc_core.distributed.naming import SHARDED, rank_name
 from mlc_core.distributed.trees import names_in
 from mlc_core.errors import CorruptCheckpointError, MismatchError
 from mlc_core.naming import STATE
@@ -56,7 +56,17 @@ class ShardedCheckpoint:
             if item not in reader.saved.items or _names(trees.get(item)) != set(tensors):
                 msg = f"{reader.location}: the manifest, {STATE} and {SHARDED} say different things of {item[:80]!r}"
                 raise CorruptCheckpointError(msg)
+        many = layout.ranks * len(layout.per_rank) > len(reader.saved.items)  # before so many names are made
+        if many or not _names_of_ranks(layout) <= set(reader.saved.items):
+            msg = f"{reader.location}: {SHARDED} says that each of {layout.ranks} ranks has items that are not there"
+            raise CorruptCheckpointError(msg)
         return cls(reader, layout, trees, verify)
+
+    @property
+    def plain(self) -> tuple[str, ...]:
+        """The items that are not in pieces and that all ranks have in common."""
+        others = _names_of_ranks(self.layout) | set(self.layout.tensors)
+        return tuple(item for item in self.reader.saved.items if item not in others)
 
     def verify(self, files: Collection[str]) -> None:
         """Hold *files*, whole, against the manifest, unless it was opened without.
@@ -128,6 +138,10 @@ def _names(tree: Any) -> set[str] | None:
         return set(names_in(tree))
     except RecursionError:
         return None
+
+
+def _names_of_ranks(layout: Layout) -> set[str]:
+    return {rank_name(item, rank) for item in layout.per_rank for rank in range(layout.ranks)}
 
 
 def _verify(reader: CheckpointReader, files: Collection[str]) -> None:

@@ -10,9 +10,9 @@ import attrs
 
 from mlc_core.errors import CheckpointNotFoundError, ConfigurationError, CorruptCheckpointError
 from mlc_core.interchange.foreign import Foreign
+from mlc_core.interchange.hub import read_index
 from mlc_core.interchange.layouts import WHOLE, recognise
 from mlc_core.interchange.pickled import read_pt
-from mlc_core.interchange.shards import read_index
 from mlc_core.options import read_count, read_numbers
 from mlc_core.serializers import Safetensors
 from mlc_core.state.frameworks import bytes_to_tensor

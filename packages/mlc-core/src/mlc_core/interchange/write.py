@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from mlc_core.errors import CheckpointNotFoundError, ConfigurationError, CorruptCheckpointError
+from mlc_core.interchange.hub import FILE, INDEX, encode_index, is_ours, name_shard, parse_size, split
 from mlc_core.interchange.publish import check_absent, partial, publish
-from mlc_core.interchange.shards import FILE, INDEX, encode_index, is_ours, name_shard, parse_size, split
-from mlc_core.naming import STATE
 from mlc_core.serializers import Safetensors
-from mlc_core.state import decode_document
 from mlc_core.state.frameworks import require
 from mlc_core.storage import files
 
@@ -148,8 +146,7 @@ def _read(reader: CheckpointReader, item: str) -> tuple[dict[str, TensorBytes], 
 
 def _references(reader: CheckpointReader, item: str) -> list[tuple[str, str]]:
     """Return the names in *item*, and what each tensor is called in its files."""
-    (record,) = (one for one in reader.saved.files if one.name == STATE)
-    tree = decode_document(reader._read(record, verify=True)).get(item)  # noqa: SLF001
+    tree = reader.raw_tree(item)
     pairs = list(tree.items()) if isinstance(tree, dict) else []
     if len(pairs) == 1 and pairs[0][0] in {"$dict", "$ordered"}:
         pairs = pairs[0][1]

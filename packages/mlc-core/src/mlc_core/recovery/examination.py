@@ -82,7 +82,7 @@ def examine(storage: Storage, name: str, advance: Callable[[int], None] | None =
     except FileNotFoundError:
         return None
     except (CorruptCheckpointError, StorageError) as error:
-        damage = Damage(file=MANIFEST, cause=str(error), corrupt=isinstance(error, CorruptCheckpointError))
+        damage = Damage(file=MANIFEST, cause=_cause(error), corrupt=isinstance(error, CorruptCheckpointError))
         return Examined(name=name, location=location, saved=None, damages=(damage,))
     damages = []
     for record in saved.files:
@@ -90,7 +90,7 @@ def examine(storage: Storage, name: str, advance: Callable[[int], None] | None =
             CheckpointReader(storage, attrs.evolve(saved, files=(record,))).verify()
         except (CorruptCheckpointError, StorageError) as error:
             corrupt = isinstance(error, CorruptCheckpointError)
-            damages.append(Damage(file=record.name, cause=str(error), corrupt=corrupt))
+            damages.append(Damage(file=record.name, cause=_cause(error), corrupt=corrupt))
         if advance is not None:
             advance(record.size)
     if damages and not _is_still_there(storage, saved):
@@ -105,3 +105,9 @@ def _is_still_there(storage: Storage, saved: Saved) -> bool:
         return False
     except (CorruptCheckpointError, StorageError):
         return True
+
+
+def _cause(error: Exception) -> str:
+    """Return what is wrong, without the advice for somebody who is loading."""
+    cause, _, advice = str(error).rpartition("; ")
+    return cause if cause and "/" not in advice else str(error)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from mlc_core.storage import files
-from mlc_core.storage.local import GRACE, STAGING, TRASH
+from mlc_core.storage import files, local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,10 +45,10 @@ def find_leftovers(storage: LocalStorage, *, now: bool = False) -> Sequence[Left
     """
     root = storage.location("")
     found = []
-    for kind, folder in (("staging", STAGING), ("trash", TRASH)):
+    for kind, folder in (("staging", local.STAGING), ("trash", local.TRASH)):
         for path in sorted(root.glob(f"{folder}/*")):
             with suppress(FileNotFoundError, NotADirectoryError):  # it may be committed or deleted at this moment
-                found.append(_look(path, "staging" if kind == "staging" else "trash", AT_ONCE if now else GRACE))
+                found.append(_look(path, "staging" if kind == "staging" else "trash", AT_ONCE if now else local.GRACE))
     return found
 
 

@@ -14,8 +14,7 @@ from mlc_core.naming import check_name
 from mlc_core.recovery.examination import read_saved
 from mlc_core.recovery.leftovers import size_below
 from mlc_core.shelf import PIN, Shelf
-from mlc_core.storage import LocalStorage, files
-from mlc_core.storage.local import QUARANTINE
+from mlc_core.storage import LocalStorage, files, local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +75,7 @@ def _believed(storage: Storage, name: str) -> Saved | None:
 
 def quarantine_storage(storage: LocalStorage) -> LocalStorage:
     """Return the quarantine of *storage*, to be looked into like any other directory of checkpoints."""
-    return LocalStorage(storage.location("") / QUARANTINE)
+    return LocalStorage(storage.location("") / local.QUARANTINE)
 
 
 def find_quarantined(storage: LocalStorage) -> Sequence[Aside]:

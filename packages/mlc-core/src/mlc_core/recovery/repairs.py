@@ -13,8 +13,7 @@ from mlc_core.history import write_note
 from mlc_core.naming import MANIFEST
 from mlc_core.recovery.leftovers import Leftover, remove_leftover
 from mlc_core.recovery.quarantine import quarantine
-from mlc_core.storage import files
-from mlc_core.storage.local import STAGING
+from mlc_core.storage import files, local
 
 if TYPE_CHECKING:
     from mlc_core.protocols import LinkingStaging
@@ -83,7 +82,7 @@ class FileRepair:
         target = root / self.saved.name / self.record.name
         staging = storage.stage(self.record.size)
         try:
-            new = root / STAGING / staging.token / self.record.name
+            new = root / local.STAGING / staging.token / self.record.name
             if not self._linked(storage, staging):
                 staging.write(self.record.name, self.record.size, [self.source.read(self.record)])
             with files.failures(new):
@@ -100,6 +99,8 @@ class FileRepair:
                 os.utime(new, ns=(written, written))
                 os.replace(new, target)  # noqa: PTH105 - whoever reads the old file goes on reading the old file
                 files.sync_directory(target.parent)
+                if self.record.name == MANIFEST:
+                    os.utime(root)  # whoever asks whether anything came or went is to look again
         finally:
             staging.discard()
         write_note(storage, "repaired", name=self.saved.name, id=self.saved.id, reason=f"{self.wrong}: {self.remedy}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -29,7 +30,8 @@ class Source:
     file: str
 
     def __str__(self) -> str:
-        return f"{self.storage.location(self.entry)}/{self.file}"
+        place = self.storage.location(self.entry)
+        return f"{place.absolute() if isinstance(place, Path) else place}/{self.file}"
 
     def read(self, record: FileRecord) -> memoryview:
         """Return its content, which is what *record* says.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlc_core.protocols import Buffer
 
 __all__ = [
+    "TensorMemory",
     "are_tied",
     "array_to_bytes",
     "bytes_to_array",
@@ -149,7 +150,7 @@ class TensorMemory:
         if not self.size:
             return b""
         plain = self.tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-        data: Buffer = plain.reshape(-1).view(torch.uint8).numpy().data
+        data: Buffer = _flat(plain).view(torch.uint8).numpy().data
         return data
 
     def copy_to(self, target: memoryview) -> None:
@@ -158,7 +159,12 @@ class TensorMemory:
 
         if self.size:
             plain = self.tensor.detach().resolve_conj().resolve_neg().contiguous()
-            torch.frombuffer(target, dtype=torch.uint8).copy_(plain.reshape(-1).view(torch.uint8))
+            torch.frombuffer(target, dtype=torch.uint8).copy_(_flat(plain).view(torch.uint8))
+
+
+def _flat(plain: torch.Tensor) -> torch.Tensor:
+    """Return the elements of a contiguous tensor in one row; torch calls one element contiguous whatever its stride."""
+    return plain.as_strided((plain.numel(),), (1,))
 
 
 def tensor_to_bytes(tensor: torch.Tensor) -> TensorBytes | None:
