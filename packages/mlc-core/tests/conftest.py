@@ -129,6 +129,9 @@ class Faults:
         except Exception as error:
             row[VERDICTS.get(type(error), "failed")] += 1
             raise
+        except BaseException:  # no more time
+            row["cases"] -= cases
+            raise
 
     def sample(self, cases, most):
         """Return *cases*, or evenly chosen ones where the profile is the quick one."""

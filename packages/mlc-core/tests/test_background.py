@@ -78,6 +78,16 @@ def manager(request, tmp_path):
         found.close()
 
 
+def fail(manager, epochs=(1,), disk=None, **moment):
+    """Save in the background what cannot be saved, and return what that became."""
+    for epoch in epochs:
+        saving = manager.async_save_checkpoint(items={"a": 1}, epoch=epoch, **moment)
+    if disk is not None:
+        disk.go.set()
+    quiet(manager)
+    return saving
+
+
 def quiet(manager):
     """Wait until nothing is under way, without asking what went wrong."""
     end = time.monotonic() + LONG
@@ -256,10 +266,7 @@ def test_save_that_failed_counts_for_nothing(tmp_path, disk):
     disk.error = StorageError("the disk is broken")
     manager = manage(tmp_path, save_strategy="best", monitor_metric="score", mode="max")
     with pytest.warns(CheckpointWarning, match="the disk is broken"):
-        manager.async_save_checkpoint(items={"a": 1}, epoch=1, metrics={"score": 0.9})
-        assert manager.due(epoch=2, metrics={"score": 0.5}) is None
-        disk.go.set()
-        quiet(manager)
+        fail(manager, disk=disk, metrics={"score": 0.9})
     with pytest.raises(StorageError, match="the disk is broken"):
         manager.due(epoch=2, metrics={"score": 0.5})
 
@@ -299,10 +306,8 @@ def test_failure_is_told_at_once_and_raised_at_the_next_moment_once(manager, dis
     """A warning when it happens, the error when somebody asks, and then the next save works."""
     disk.error = DiskFullError("no room left")
     with pytest.warns(CheckpointWarning, match="could not be saved in the background.*no room left"):
-        saving = manager.async_save_checkpoint(items={"a": 1}, epoch=1)
-        disk.go.set()
-        assert "no room left" == str(saving.durable.exception(LONG))
-        quiet(manager)
+        saving = fail(manager, disk=disk)
+    assert "no room left" == str(saving.durable.exception(LONG))
     disk.error = None
     with pytest.raises(DiskFullError, match="no room left"):
         ASKING[asking](manager)
@@ -318,10 +323,7 @@ def test_every_failure_is_warned_of_and_none_is_raised_for_ever(tmp_path, disk):
     disk.error = StorageError("broken")
     manager = manage(tmp_path, in_flight=2)
     with pytest.warns(CheckpointWarning, match="broken") as told:
-        for epoch in (1, 2):
-            manager.async_save_checkpoint(items={"a": 1}, epoch=epoch)
-        disk.go.set()
-        quiet(manager)
+        fail(manager, (1, 2), disk)
     raised = 0
     for _ in range(5):
         try:
@@ -339,8 +341,7 @@ def test_failure_of_any_kind_is_the_callers(tmp_path, monkeypatch):
     with manage(tmp_path) as manager:
         monkeypatch.setattr(LocalStorage, "stage", lambda *_: 1 / 0)
         with pytest.warns(CheckpointWarning, match="division by zero"):
-            manager.async_save_checkpoint(items={"a": 1}, epoch=1)
-            quiet(manager)
+            fail(manager)
         with pytest.raises(ZeroDivisionError):
             manager.wait()
         monkeypatch.undo()
@@ -390,6 +391,12 @@ def test_save_that_cannot_begin_leaves_nothing_behind(tmp_path, monkeypatch, fai
     assert ["epoch_2"] == names(manager)
 
 
+def fill(manager, epoch):
+    """Save three megabytes and more in the background."""
+    manager.async_save_checkpoint(items={"a": b"x" * (3 << 20)}, epoch=epoch)
+    quiet(manager)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_really_full_disk(tmp_path, way):
     """Found in the background, told at the next moment; with room again it goes on."""
@@ -400,14 +407,14 @@ def test_really_full_disk(tmp_path, way):
         manager = manage(tmp_path, background=way)
         filler = tmp_path / "filler"
         filler.write_bytes(bytes(5 << 20))
-        with pytest.MonkeyPatch.context() as patched, pytest.warns(CheckpointWarning, match="no room left"):
+        with pytest.MonkeyPatch.context() as patched:
             patched.setattr("mlc_core.storage.files.check_room", lambda *_: None)
-            manager.async_save_checkpoint(items={"a": b"x" * (3 << 20)}, epoch=1)
-            quiet(manager)
+            with pytest.warns(CheckpointWarning, match="no room left"):
+                fill(manager, 1)
         with pytest.raises(DiskFullError, match="free some space"):
             manager.due(epoch=2)
         filler.unlink()
-        manager.async_save_checkpoint(items={"a": b"x" * (3 << 20)}, epoch=2)
+        fill(manager, 2)
         manager.close()
         assert ["epoch_2"] == names(manager)
         open_checkpoint(manager.get_latest_checkpoint_path()).verify()
@@ -484,7 +491,13 @@ def test_exception_of_the_block_comes_through(tmp_path, disk, error):
     """A save that failed meanwhile was warned of."""
     disk.error = StorageError("broken")
     disk.go.set()
-    with pytest.warns(CheckpointWarning, match="broken"), pytest.raises(error), manage(tmp_path) as manager:
+    with pytest.warns(CheckpointWarning, match="broken"), pytest.raises(error):
+        save_and_raise(tmp_path, error)
+
+
+def save_and_raise(place, error):
+    """Save in the background, and raise."""
+    with manage(place) as manager:
         manager.async_save_checkpoint(items={"a": 1}, epoch=1)
         raise error
 
@@ -605,8 +618,7 @@ def test_errors_of_the_system_have_our_type(tmp_path, monkeypatch):
     with manage(tmp_path) as manager:
         monkeypatch.setattr(os, "fsync", fail)
         with pytest.warns(CheckpointWarning, match="Input/output error"):
-            manager.async_save_checkpoint(items={"a": 1}, epoch=1)
-            quiet(manager)
+            fail(manager)
         monkeypatch.setattr(os, "fsync", real)
         with pytest.raises(StorageError, match="Input/output error"):
             manager.wait()

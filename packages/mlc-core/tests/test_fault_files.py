@@ -142,8 +142,10 @@ def test_damage_is_passed_over_with_a_warning(sharded, faults):
         content = file.read_bytes()
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         manager = CheckpointManager(sharded.parents[1], "unet")
-        with faults.case("one flipped bit"), pytest.warns(CheckpointWarning, match=file.name.replace(".", r"\.")):
-            if {"data": 1} != dict(manager.load_checkpoint().state):
+        with faults.case("one flipped bit"):
+            with pytest.warns(CheckpointWarning, match=file.name.replace(".", r"\.")):
+                found = manager.load_checkpoint()
+            if {"data": 1} != dict(found.state):
                 raise faults.Silent(file.name)
         file.write_bytes(content)
 
@@ -388,7 +390,9 @@ def test_mapped_page_that_is_gone_is_an_error_and_no_signal(sharded, faults):
     with faults.case("a sector that cannot be read"):
         found = child(SHRINK, sharded, "model-00002-of-00003.safetensors")
         assert (0, "") == (found.returncode, found.stderr)
-        assert "model-00002-of-00003.safetensors cannot be read (Input/output error): the disk is failing" in found.stdout
+        assert (
+            "model-00002-of-00003.safetensors cannot be read (Input/output error): the disk is failing" in found.stdout
+        )
 
 
 LOAD = """

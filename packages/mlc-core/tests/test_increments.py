@@ -32,7 +32,7 @@ def noise(seed, size=LARGE):
 
 def inode(path, file):
     """Return which file of the disk this is."""
-    return os.stat(Path(path) / file).st_ino
+    return (Path(path) / file).stat().st_ino
 
 
 def allocated(root):
@@ -163,7 +163,7 @@ def test_file_that_was_changed_in_place_is_not_linked_again(tmp_path, restart):
     with (first / "a.safetensors").open("r+b") as opened:
         opened.seek(5000)
         opened.write(b"damage")
-    later = os.stat(first / "manifest.json").st_mtime_ns + 10**9
+    later = (first / "manifest.json").stat().st_mtime_ns + 10**9
     os.utime(first / "a.safetensors", ns=(later, later))
     second = (manage(tmp_path) if restart else manager).save_checkpoint(items={"a": noise(0)}, epoch=2)
 
@@ -416,7 +416,7 @@ def test_buffers_of_a_frozen_backbone_are_with_what_trains(tmp_path, torch):
 
 
 def test_frozen_parameter_that_is_changed_all_the_same_is_written(tmp_path, torch):
-    """By hand or by an optimizer that does not ask: what it says of itself decides where it lies, its bytes what it is."""
+    """By hand, or by an optimizer that does not ask: its bytes decide, not what it says of itself."""
     model, manager = make_model(torch), manage(tmp_path)
     freeze(model)
     manager.save_checkpoint(model, epoch=1)

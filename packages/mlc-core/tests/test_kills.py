@@ -35,15 +35,19 @@ class Nursery:
 
     def __init__(self, process):
         self.process = process
+        self.child = None
 
     def start(self, place, size=0, how="here"):
         """Return the number of a process that stands still before it saves epoch 3 in *place*."""
         print(place, 3, size, how, file=self.process.stdin, flush=True)
-        return int(self.process.stdout.readline())
+        self.child = int(self.process.stdout.readline())
+        return self.child
 
     def end(self):
         """Return the status of the process that was started last, once it has ended."""
-        return int(self.process.stdout.readline())
+        status = int(self.process.stdout.readline())
+        self.child = None
+        return status
 
     def trace(self, place, *options, log="/dev/null", calls=CALLS, **given):
         """Let a process save in *place* under strace with *options*, and return its status."""
@@ -69,7 +73,10 @@ def nursery(tmp_path_factory):
         errors,
         subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=ENVIRONMENT) as process,
     ):
-        yield Nursery(process)
+        found = Nursery(process)
+        yield found
+        if found.child is not None:  # nobody let it go
+            os.kill(found.child, signal.SIGKILL)
         process.stdin.close()
 
 
@@ -146,9 +153,7 @@ def test_killed_at_each_system_call(nursery, templates, tmp_path, faults, epochs
     outcomes, died = Counter(), 0
     for call, when in faults.sample(cases, 14):
         place = copy(templates[given["size"]], tmp_path / f"{call}-{when}")
-        status = nursery.trace(
-            place, "-e", f"inject={call}:signal=SIGKILL:when={when}", calls=calls, **given
-        )
+        status = nursery.trace(place, "-e", f"inject={call}:signal=SIGKILL:when={when}", calls=calls, **given)
         died += status == -signal.SIGKILL
         with faults.case(f"SIGKILL at a system call of {scenario}"):
             found = epochs_in(place, large=given["size"])

@@ -149,6 +149,8 @@ def test_slab_begins_on_a_page(size):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
 def test_slab_is_not_shared_with_a_forked_process():
     """Two processes that save would write each other's bytes, and hash them as their own."""
-    done = subprocess.run([sys.executable, SCRIPTS / "async_fork.py", "slab"], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "async_fork.py", "slab"], check=True, capture_output=True, text=True
+    )
 
     assert "ours" == done.stdout.strip()

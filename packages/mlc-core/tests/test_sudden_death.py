@@ -38,7 +38,7 @@ def check(place, same, *, saved):
 
 
 @pytest.mark.parametrize("before", [0, 2])
-def test_death_at_any_call_of_a_save(tmp_path, death, same, leftovers, grow_old, before):
+def test_death_at_any_call_of_a_save(tmp_path, death, same, faults, leftovers, grow_old, before):
     """The first save of a directory, and one that replaces another: old or new, never torn, never none."""
     manager = self_made(tmp_path / "whole", before)
     with death.after(tmp_path) as whole:
@@ -49,11 +49,12 @@ def test_death_at_any_call_of_a_save(tmp_path, death, same, leftovers, grow_old,
         manager = self_made(place, before)
         with death.after(place, calls):
             save(manager, before + 1)
-        left = [] if before == 0 and not manage(place).list_checkpoints() else check(place, same, saved=before or 1)
-        outcomes.add(tuple(one.epoch for one in left))
-        grow_old(place / "unet")
-        save(manage(place), before + 2)
-        assert before + 2 == manage(place).list_checkpoints()[-1].epoch
+        with faults.case("death inside a process at a call of a save"):
+            left = [] if before == 0 and not manage(place).list_checkpoints() else check(place, same, saved=before or 1)
+            outcomes.add(tuple(one.epoch for one in left))
+            grow_old(place / "unet")
+            save(manage(place), before + 2)
+            assert before + 2 == manage(place).list_checkpoints()[-1].epoch
         assert [] == leftovers(place / "unet")
 
     assert whole.calls > 15
@@ -66,7 +67,6 @@ def self_made(place, epochs):
     for epoch in range(1, epochs + 1):
         save(manager, epoch)
     return manager
-
 
 
 def test_death_while_removing(tmp_path, death, same, leftovers, grow_old):

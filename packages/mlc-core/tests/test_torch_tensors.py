@@ -204,8 +204,6 @@ def views(draw):
     return tensor.conj() if draw(st.booleans()) and tensor.is_complex() else tensor
 
 
-
-
 @pytest.mark.parametrize("name", [name for name, dtype in DTYPES.items() if dtype.itemsize > 1])
 def test_single_element_of_a_step_comes_back(place, name):
     """Torch calls it contiguous whatever its stride is, and will not look at its bytes."""

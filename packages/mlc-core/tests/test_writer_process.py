@@ -31,8 +31,8 @@ def names(manager):
 
 
 def save(manager, epoch, size=100_000):
-    """Save *size* bytes and wait until they are durable."""
-    manager.async_save_checkpoint(items={"a": b"x" * size}, epoch=epoch)
+    """Save *size* bytes that no other epoch has, and wait until they are durable."""
+    manager.async_save_checkpoint(items={"a": bytes([epoch]) * size}, epoch=epoch)
     manager.wait()
 
 
@@ -47,6 +47,14 @@ def quiet(manager):
     while manager._background.under_way:
         assert time.monotonic() < end
         time.sleep(0.001)
+
+
+def fail(manager, epoch, *, kill=None):
+    """Save in the background what cannot be saved, because of what was done before or because of a *kill*."""
+    manager.async_save_checkpoint(items={"a": b"x"}, epoch=epoch)
+    if kill is not None:
+        os.kill(kill, signal.SIGKILL)
+    quiet(manager)
 
 
 def images_of(process):
@@ -105,7 +113,7 @@ def test_directories_may_be_called_anything(tmp_path, name):
     """The other process finds them."""
     with manage(tmp_path / name) as manager:
         save(manager, 1)
-    assert {"a": b"x" * 100_000} == open_checkpoint(tmp_path / name / "unet" / "epoch_1").load()
+    assert {"a": b"\1" * 100_000} == open_checkpoint(tmp_path / name / "unet" / "epoch_1").load()
 
 
 def test_directory_may_be_relative(tmp_path, monkeypatch):
@@ -135,10 +143,7 @@ def test_its_death_is_told_and_the_next_save_starts_another(tmp_path, busy):
     writer = writer_of(manager)
     os.kill(writer, signal.SIGSTOP if busy else signal.SIGKILL)
     with pytest.warns(CheckpointWarning, match=r"the process that wrote state\.json died \(exit status -9\)"):
-        manager.async_save_checkpoint(items={"a": b"x" * 100_000}, epoch=2)
-        if busy:
-            os.kill(writer, signal.SIGKILL)
-        quiet(manager)
+        fail(manager, 2, kill=writer if busy else None)
     with pytest.raises(StorageError, match="the next save starts another"):
         manager.due(epoch=3)
     save(manager, 3)
@@ -167,8 +172,7 @@ def test_its_errors_are_ours(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("mlc_core.storage.local.LocalStaging.token", "gone")
         with pytest.warns(CheckpointWarning, match="gone is not there"):
-            manager.async_save_checkpoint(items={"a": 2}, epoch=2)
-            quiet(manager)
+            fail(manager, 2)
     writer = writer_of(manager)
     with pytest.raises(StorageError, match="gone is not there"):
         manager.wait()
@@ -183,12 +187,14 @@ def test_its_errors_are_ours(tmp_path, monkeypatch):
 
 def test_memory_of_smaller_states_is_given_back(tmp_path):
     """Here and there there is one image for each save that may be under way, however often the state grew."""
+    gc.collect()
+    before = images_of("self")
     with manage(tmp_path, in_flight=2) as manager:
         for epoch in range(10):
             save(manager, epoch, 100_000 * (epoch + 1))
         here, there = images_of("self"), images_of(writer_of(manager))
 
-        assert (2, 2) == (here, there)
+        assert (2, 2) == (here - before, there)
         for epoch in range(10):
             assert 100_000 * (epoch + 1) == len(manager.load_checkpoint(f"epoch_{epoch}").state["a"])
 
@@ -199,15 +205,14 @@ def test_nothing_is_left_of_a_manager_that_is_gone(tmp_path, closed, failed):
     """No process, no descriptor and no memory; closed or only forgotten."""
     save_one(tmp_path / "warm up")
     gc.collect()
-    before = set(os.listdir("/proc/self/fd"))
+    before, images = set(Path("/proc/self/fd").iterdir()), images_of("self")
     manager = manage(tmp_path)
     save(manager, 1)
     writer = writer_of(manager)
     if failed:
         os.kill(writer, signal.SIGKILL)
         with pytest.warns(CheckpointWarning):
-            manager.async_save_checkpoint(items={"a": 2}, epoch=2)
-            quiet(manager)
+            fail(manager, 2)
         with pytest.raises(StorageError):
             manager.wait()
     if closed:
@@ -215,9 +220,23 @@ def test_nothing_is_left_of_a_manager_that_is_gone(tmp_path, closed, failed):
     del manager
     gc.collect()
 
-    assert before == set(os.listdir("/proc/self/fd"))
-    assert 0 == images_of("self")
+    assert before == set(Path("/proc/self/fd").iterdir())
+    assert images == images_of("self")
     assert not is_there(writer)
+
+
+def test_memory_is_given_back_when_the_manager_is_closed(tmp_path):
+    """Whoever keeps it to look at checkpoints need not pay for a state."""
+    gc.collect()
+    before = images_of("self")
+    manager = manage(tmp_path, in_flight=2)
+    for epoch in range(3):
+        save(manager, epoch)
+    manager.close()
+    gc.collect()
+
+    assert before == images_of("self")
+    assert 3 == len(manager.list_checkpoints())
 
 
 def save_one(place):

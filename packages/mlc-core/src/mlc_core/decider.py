@@ -28,7 +28,13 @@ class Decider:
     """Asks *strategy* about moments of *model*, whose checkpoints are on *shelf* and under way in *background*."""
 
     def __init__(
-        self, strategy: SaveStrategy, *, model: str, monitor: Monitor | None, shelf: Shelf, background: Background
+        self,
+        strategy: SaveStrategy,
+        *,
+        model: str,
+        monitor: Monitor | None,
+        shelf: Shelf,
+        background: Background | None = None,
     ) -> None:
         self._strategy = strategy
         self._model = model
@@ -55,8 +61,10 @@ class Decider:
             ConfigurationError: If an epoch, a step or a metric is none.
             MlcError: What a save in the background has met since the last moment.
         """
-        self._background.check()
-        under_way = self._background.under_way
+        under_way: tuple[Saved, ...] = ()
+        if self._background is not None:
+            self._background.check()
+            under_way = self._background.under_way
         moment = Moment(
             model=self._model,
             epoch=read_count("epoch", epoch),
@@ -93,7 +101,8 @@ class Decider:
         Raises:
             ConfigurationError, MlcError: As `due`.
         """
-        self._background.check()
+        if self._background is not None:
+            self._background.check()
         epoch, step, metrics = read_count("epoch", epoch), read_count("step", step), read_numbers(metrics)
         why = reason or self.due(epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
         if why is None:

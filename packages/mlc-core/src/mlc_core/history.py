@@ -75,9 +75,9 @@ def seen_from(storage: Storage, text: str) -> str:
     return text
 
 
-def read_history(storage: Storage) -> Sequence[Note]:
-    """Return what was written down, oldest first; lines that are no notes are passed over."""
-    return [note for note in map(_read, storage.notes()) if note is not None]
+def read_history(storage: Storage, *, last: int | None = None) -> Sequence[Note]:
+    """Return what was written down, oldest first, or the *last* of it; lines that are no notes are passed over."""
+    return [note for note in map(_read, storage.notes(last)) if note is not None]
 
 
 def _read(line: bytes) -> Note | None:

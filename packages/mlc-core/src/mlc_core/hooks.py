@@ -91,7 +91,7 @@ def open_memory(url: str) -> Storage:
 
 
 def checkpoints_command() -> click.Command:
-    """List, show and verify checkpoints."""
+    """List, verify, mend, keep, compare and exchange checkpoints."""
     from mlc_core.commands import checkpoints
 
     return checkpoints

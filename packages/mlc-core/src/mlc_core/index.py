@@ -72,7 +72,7 @@ class Index:
         self._saved: tuple[int, tuple[Saved, ...]] = (0, ())
         self._best: dict[Monitor, Saved | None] = {}
         self._pointers: Mapping[str, str] | None = None
-        self._highest = 0
+        self._highest = self._floor = 0
         self._mark: str | None = None
         self._changes = 0
         """How many came and went since every entry was looked at, by this index alone."""
@@ -330,7 +330,11 @@ class Index:
     def next_sequence(self) -> int:
         """A number above all that were seen here, damaged ones counted as if each had been the last."""
         self._unfold()
-        return self._highest + 1
+        return max(self._highest, self._floor) + 1
+
+    def count_from(self, sequence: int) -> None:
+        """Give no number up to *sequence* again: what had it may come back from quarantine."""
+        self._floor = max(self._floor, sequence)
 
     @property
     def latest(self) -> Saved | None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import xxhash
 
+from mlc_core import manifest
 from mlc_core.collector import no_collection
 from mlc_core.errors import CorruptCheckpointError
-from mlc_core.manifest import FIELDS, FORMAT, MOST, encode_manifest
 from mlc_core.records import Saved
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cache", "decode_cache", "encode_cache", "place_of"]
 
-CACHE_FORMAT = f"mlc-index/1 of {FORMAT}"
+CACHE_FORMAT = f"mlc-index/1 of {manifest.FORMAT}"
 COUNT: set[type] = {int}
 NUMBER: set[type] = {int, NoneType}
 COLUMNS: dict[
@@ -36,7 +36,7 @@ COLUMNS: dict[
     "metrics": {dict, NoneType},  # None: they are among the rest, because JSON has no word for one of them
 }
 COUNTS = ("sequence", "epoch", "step", "elapsed")
-REST = tuple(field for field in FIELDS if field not in {"name", *COLUMNS} or field == "metrics")
+REST = tuple(field for field in manifest.FIELDS if field not in {"name", *COLUMNS} or field == "metrics")
 
 
 class Cache:
@@ -91,7 +91,7 @@ class Rows:
         """
         try:
             facts = orjson.loads(self.raw(position))
-            found = {field: FIELDS[field](facts[field]) for field in REST}
+            found = {field: manifest.FIELDS[field](facts[field]) for field in REST}
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             msg = f"the cache of the index cannot be believed ({error!r}): delete index.cache, it is made again"
             raise CorruptCheckpointError(msg) from error
@@ -127,9 +127,9 @@ def place_of(token: str) -> str:
 
 def _row(saved: Saved) -> bytes | memoryview:
     rest = getattr(saved, "_rest", None)
-    if rest is not None and isinstance(rest[0], Rows):
-        return rest[0].raw(rest[1])
-    facts = orjson.loads(encode_manifest(saved))
+    if isinstance(rest, Rows):
+        return rest.raw(saved._position)  # noqa: SLF001 - the two are one thing in two modules
+    facts = orjson.loads(manifest.encode_manifest(saved))
     return orjson.dumps({field: facts[field] for field in REST})
 
 
@@ -151,7 +151,7 @@ def decode_cache(data: bytes) -> Cache | None:
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
     types = {*map(type, cache.places), *map(type, cache.places.values())}
-    return cache if types <= {str} and type(cache.highest) is int and 0 <= cache.highest < MOST >> 1 else None
+    return cache if types <= {str} and type(cache.highest) is int and 0 <= cache.highest < manifest.MOST >> 1 else None
 
 
 def _is_believable(columns: Mapping[str, list[Any]], size: int, places: Mapping[str, str], highest: int) -> bool:
@@ -164,7 +164,7 @@ def _is_believable(columns: Mapping[str, list[Any]], size: int, places: Mapping[
     return (
         all(len(column) == len(places) for column in columns.values())
         and all(set(map(type, column)) <= types[field] for field, column in columns.items())
-        and all(0 <= min(column, default=0) and max(column, default=0) < MOST for column in numbers)
+        and all(0 <= min(column, default=0) and max(column, default=0) < manifest.MOST for column in numbers)
         and set(map(type, values)) <= {float}
         and ends == sorted(ends)
         and 0 <= min(ends, default=0)

@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from mlc_core import events
+from mlc_core.collector import no_collection
 from mlc_core.errors import CheckpointWarning, ConfigurationError, StorageError
 from mlc_core.history import read_history, remembered_monitor, write_note
 from mlc_core.naming import check_name
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Keeper"]
 
 DECISIONS = ("kept", "removed")
+RECENT = 10_000  # notes; what was decided before them is written down again
 
 
 class Keeper:
@@ -49,7 +51,8 @@ class Keeper:
         return self._decide()
 
     def _decide(self) -> tuple[Decision, ...]:
-        return decide(self.policy, self._shelf.index.saved, pinned=self._shelf.pinned)
+        with no_collection():  # a decision for each of a hundred thousand, and nothing to collect
+            return decide(self.policy, self._shelf.index.saved, pinned=self._shelf.pinned)
 
     def prune(self, *, only: Collection[str] | None = None) -> tuple[Decision, ...]:
         """Remove what the policy does not keep, and return what was decided.
@@ -162,7 +165,7 @@ class Keeper:
         """Return the last word on each checkpoint from the history, and add to it what is monitored."""
         storage, monitor = self._shelf.storage, self._monitor
         try:
-            notes = read_history(storage)
+            notes = read_history(storage, last=RECENT)
         except StorageError as error:
             msg = f"the history in {storage.location('')} cannot be read: {error}"
             warnings.warn(msg, CheckpointWarning, stacklevel=2)

@@ -199,8 +199,8 @@ class Storage(Protocol):
     def note(self, line: bytes) -> None:
         """Append a *line* without a line break to the history. It need not survive a power cut."""
 
-    def notes(self) -> Sequence[bytes]:
-        """Return the lines of the history, oldest first."""
+    def notes(self, last: int | None = None) -> Sequence[bytes]:
+        """Return the lines of the history, oldest first: all, or the *last* ones."""
 
 
 @runtime_checkable

@@ -152,7 +152,7 @@ class CheckpointReader:
         try:
             data = self.storage.read(self.saved.name, record.name)
         except FileNotFoundError as error:
-            msg = f"{self.location}/{record.name} is missing; restore it from a copy or load another checkpoint"
+            msg = f"{self.location}/{record.name} is missing; `mlc checkpoints repair` may find it elsewhere"
             raise CorruptCheckpointError(msg) from error
         if len(data) != record.size:
             msg = f"{self.location}/{record.name} has {len(data):,} bytes where {record.size:,} were committed"
@@ -160,7 +160,7 @@ class CheckpointReader:
         if verify and self._digest(data, record) != record.xxh3_128:
             msg = (
                 f"{self.location}/{record.name} was changed after it was committed: its digest does not match; "
-                "load another checkpoint, or restore the file from a copy"
+                "load another checkpoint, or let `mlc checkpoints repair` look for a sound copy"
             )
             raise CorruptCheckpointError(msg)
         return data

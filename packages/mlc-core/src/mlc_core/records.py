@@ -73,16 +73,18 @@ class FileRecord:
 class Unfolding:
     """A record some of whose fields may be read from `_rest` when one of them is looked at first."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("_position", "_rest")
     if TYPE_CHECKING:
-        _rest: tuple[Rest, int]
+        _position: int
+        _rest: Rest
 
     @classmethod
     def folded(cls, rest: Rest, count: int) -> list[Self]:
         """Return *count* records of which no field is set yet, in the order of *rest*."""
         made = list(map(cls.__new__, repeat(cls, count)))
-        place = vars(Unfolding)["_rest"]
-        deque(map(place.__set__, made, zip(repeat(rest), range(count), strict=False)), maxlen=0)
+        slots = vars(Unfolding)
+        deque(map(slots["_rest"].__set__, made, repeat(rest)), maxlen=0)
+        deque(map(slots["_position"].__set__, made, range(count)), maxlen=0)
         return made
 
     if not TYPE_CHECKING:
@@ -92,8 +94,7 @@ class Unfolding:
             if name.startswith("_") or not hasattr(self, "_rest"):
                 msg = f"{type(self).__name__!r} object has no attribute {name!r}"
                 raise AttributeError(msg)
-            rest, position = self._rest
-            for field, value in rest.read(position).items():
+            for field, value in self._rest.read(self._position).items():
                 object.__setattr__(self, field, value)
             return object.__getattribute__(self, name)
 

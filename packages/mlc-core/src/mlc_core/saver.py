@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
 from mlc_core import events
 from mlc_core.errors import CheckpointWarning, EntryExistsError, StorageError
+from mlc_core.history import highest_sequence, read_history
 from mlc_core.increment import Increment
 from mlc_core.naming import entry_names
 from mlc_core.records import Saved
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlc_core.keeper import Keeper
+    from mlc_core.records import FileRecord
     from mlc_core.shelf import Shelf
-    from mlc_core.writer import Draft, Plan, Write
+    from mlc_core.writer import Plan, Write
 
-__all__ = ["Facts", "Saver"]
+__all__ = ["Facts", "Saver", "Uncommitted"]
 
+RECENT = 1000  # notes; the newest checkpoint's number is among them
 NAMES_TO_TRY = 10  # when names are taken by what is no checkpoint, such as one whose manifest was deleted
 
 
@@ -39,7 +43,9 @@ class Facts:
     elapsed: float
     strategy: Mapping[str, Any]
 
-    def saved(self, *, model: str, run: str | None, name: str, sequence: int, draft: Draft | None = None) -> Saved:
+    def saved(
+        self, *, model: str, run: str | None, name: str, sequence: int, files: Uncommitted | None = None
+    ) -> Saved:
         """Return the record of the checkpoint that has these facts."""
         return Saved(
             model=model,
@@ -49,10 +55,29 @@ class Facts:
             id=new_id(),
             created_at=now(),
             versions=versions(),
-            items=draft.items if draft else (),
-            files=draft.files if draft else (),
+            items=files.items if files else (),
+            files=files.files if files else (),
             **{field.name: getattr(self, field.name) for field in attrs.fields(Facts)},
         )
+
+
+class Uncommitted(Protocol):
+    """Files that are durable and that nobody can see yet."""
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """The names of what they hold."""
+
+    @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """Their records."""
+
+    def commit(self, saved: Saved) -> None:
+        """Make them visible as *saved*.
+
+        Raises:
+            EntryExistsError: If its name is taken; another one may be tried.
+        """
 
 
 class Saver:
@@ -64,6 +89,8 @@ class Saver:
         self._model = model
         self._run = run
         self._increment = Increment()
+        with suppress(StorageError):  # a history that cannot be read has no numbers either
+            shelf.index.count_from(highest_sequence(read_history(shelf.storage, last=RECENT)))
 
     def save(self, plan: Plan, facts: Facts, *, write: Write = write_here) -> Saved:
         """Write and commit what *plan* says, tell of it, then prune. It is durable when this returns.
@@ -73,22 +100,31 @@ class Saver:
         """
         storage, before = self._shelf.storage, self._shelf.trusted_latest
         with draft(storage, plan, before=before, increment=self._increment, write=write) as files:
-            saved = self._commit(files, facts)
+            saved = self.commit(files, facts)
             self._increment.remember(files.written())
-        events.checkpoint_saved(saved, storage)
+        self.conclude(saved)
+        return saved
+
+    def conclude(self, saved: Saved) -> None:
+        """Tell of *saved*, which is durable now, and remove what goes."""
+        events.checkpoint_saved(saved, self._shelf.storage)
         try:
             self._keeper.prune()
         except StorageError as error:
             msg = f"{saved.name} is saved, and what it replaces could not be removed: {error}"
-            warnings.warn(msg, CheckpointWarning, stacklevel=3)
-        return saved
+            warnings.warn(msg, CheckpointWarning, stacklevel=4)
 
     def expect(self, facts: Facts) -> Saved:
         """Return the record that the next save would leave, for strategies to look at while it is under way."""
         sequence = self._shelf.index.next_sequence
         return facts.saved(model=self._model, run=self._run, name="under way", sequence=sequence)
 
-    def _commit(self, files: Draft, facts: Facts) -> Saved:
+    def commit(self, files: Uncommitted, facts: Facts) -> Saved:
+        """Give *files* a name, and make them visible, in one step and durably.
+
+        Raises:
+            StorageError: If that failed.
+        """
         taken_meanwhile: list[EntryExistsError] = []
         storage, index = self._shelf.storage, self._shelf.index
         with storage.lock():
@@ -96,7 +132,7 @@ class Saver:
             names = entry_names(facts.epoch, facts.step, epoch_ended=facts.epoch_ended, taken=index.taken)
             for name in islice(names, NAMES_TO_TRY):
                 saved = facts.saved(
-                    model=self._model, run=self._run, name=name, sequence=index.next_sequence, draft=files
+                    model=self._model, run=self._run, name=name, sequence=index.next_sequence, files=files
                 )
                 try:
                     files.commit(saved)

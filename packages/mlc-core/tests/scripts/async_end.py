@@ -39,7 +39,8 @@ if end.startswith("atexit"):
     atexit.register(save_last, manager)
 save(manager, range(1, 5 if end == "atexit-sync" else 6))
 if end == "error":
-    raise ValueError("training is broken")
+    msg = "training is broken"
+    raise ValueError(msg)
 if end == "exit":
     sys.exit(3)
 if end == "drop":

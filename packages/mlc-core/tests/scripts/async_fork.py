@@ -105,4 +105,6 @@ def inherit(directory):
     manager.close()
 
 
-{"close": close, "inherit": inherit, "process": process, "removal": removal, "slab": slab}[sys.argv[1]](*map(Path, sys.argv[2:]))
+{"close": close, "inherit": inherit, "process": process, "removal": removal, "slab": slab}[sys.argv[1]](
+    *map(Path, sys.argv[2:])
+)

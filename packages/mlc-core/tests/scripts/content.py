@@ -14,7 +14,7 @@ def content(epoch, *, who="nobody", large=0):
     if large and np is None:
         items["text"] = f"{epoch:>9} " * (large // 10)
     elif large:
-        items["weights"] = np.arange(large, dtype=np.uint8) * (2 * epoch + 1)
+        items["weights"] = np.arange(large, dtype=np.uint8) * np.uint8((2 * epoch + 1) % 256)
         items["frozen"] = np.arange(100_000, dtype=np.uint32) % 251
     return items
 

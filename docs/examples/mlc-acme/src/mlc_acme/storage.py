@@ -130,11 +130,12 @@ class SqliteStorage:
         with self._connect() as database:
             database.execute("INSERT INTO notes (model, line) VALUES (?, ?)", [self._model, line])
 
-    def notes(self) -> Sequence[bytes]:
-        """Return the lines."""
+    def notes(self, last: int | None = None) -> Sequence[bytes]:
+        """Return the lines, or the *last* ones."""
         with self._connect() as database:
-            rows = database.execute("SELECT line FROM notes WHERE model = ? ORDER BY number", [self._model])
-            return [line for (line,) in rows]
+            newest_first = "SELECT line FROM notes WHERE model = ? ORDER BY number DESC LIMIT ?"
+            rows = database.execute(newest_first, [self._model, -1 if last is None else last])
+            return [line for (line,) in rows][::-1]
 
     @contextmanager
     def _connect(self, file: str | None = None) -> Iterator[sqlite3.Connection]:

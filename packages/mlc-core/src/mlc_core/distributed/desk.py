@@ -1,113 +1,84 @@
-"""What rank 0 alone does: ask the strategy, give the checkpoint its name, commit it."""
+"""What rank 0 alone does: ask the strategy, give the checkpoint its name, commit it, and remove what goes."""
 
 from __future__ import annotations
 
 import time
-import warnings
-from itertools import islice
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING
 
 import attrs
 
-from mlc_core.clock import RunningTime
-from mlc_core.errors import CheckpointWarning, EntryExistsError
+from mlc_core.decider import Decider
+from mlc_core.keeper import Keeper
 from mlc_core.manifest import encode_manifest
-from mlc_core.naming import entry_names
-from mlc_core.options import read_count, read_numbers
-from mlc_core.records import Moment, Saved
+from mlc_core.saver import Saver
 from mlc_core.shelf import POINTERS
-from mlc_core.strategies.memory import recall, remember
-from mlc_core.writer import new_id, now, versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlc_core.protocols import SaveStrategy, Staging
+    from mlc_core.protocols import RetentionPolicy, SaveStrategy, Staging
     from mlc_core.reader import CheckpointReader
-    from mlc_core.records import FileRecord, Monitor
+    from mlc_core.records import FileRecord, Monitor, Saved
+    from mlc_core.saver import Facts
     from mlc_core.shelf import Shelf
 
-__all__ = ["Desk", "Occasion"]
-
-NAMES_TO_TRY = 10  # when names are taken by what is no checkpoint, such as one whose manifest was deleted
-
-
-def _read_epoch(value: SupportsIndex | None) -> int | None:
-    return read_count("epoch", value)
-
-
-def _read_step(value: SupportsIndex | None) -> int | None:
-    return read_count("step", value)
-
-
-@attrs.frozen(kw_only=True)
-class Occasion:
-    """The moment that may be saved, as rank 0 sees it.
-
-    Raises:
-        ConfigurationError: If an epoch, a step or a metric is none.
-    """
-
-    epoch: int | None = attrs.field(converter=_read_epoch)
-    step: int | None = attrs.field(converter=_read_step)
-    epoch_ended: bool
-    metrics: Mapping[str, float] = attrs.field(converter=read_numbers)
+__all__ = ["Desk"]
 
 
 @attrs.frozen
-class _Save:
-    """A save under way."""
+class _Written:
+    """What all ranks have written, and nobody can see yet."""
 
-    occasion: Occasion
-    why: str
-    began: float
+    staging: Staging
+    items: tuple[str, ...]
+    files: tuple[FileRecord, ...]
+
+    def commit(self, saved: Saved) -> None:
+        self.staging.commit(saved.name, encode_manifest(saved))
 
 
 class Desk:
     """Decides about what lies on *shelf*. One save at a time: `decide`, `commit`, `end`."""
 
     def __init__(
-        self, shelf: Shelf, model: str, strategy: SaveStrategy, *, monitor: Monitor | None, run: str | None
+        self,
+        shelf: Shelf,
+        model: str,
+        strategy: SaveStrategy,
+        retention: RetentionPolicy,
+        *,
+        monitor: Monitor | None,
+        run: str | None,
     ) -> None:
         self._shelf = shelf
-        self._model = model
-        self._strategy = strategy
-        self._monitor = monitor
-        self._run = run
-        self._clock = RunningTime()
-        self._save_seconds: float | None = None
-        self._save: _Save | None = None
-        self.saved: Saved | None = None
-        """The record of the last save."""
+        self._saver = Saver(shelf, Keeper(shelf, retention, monitor=monitor), model=model, run=run)
+        self._decider = Decider(strategy, model=model, monitor=monitor, shelf=shelf)
+        self._began = 0.0
+        self._facts: Facts | None = None
+        self._saved: Saved | None = None
 
     def open(self) -> None:
         """Clear away what dead writers left, and let the strategy go on from what it remembered."""
         self._shelf.storage.sweep()
-        latest = self._shelf.index.latest
-        if latest is None:
-            return
-        self._clock = RunningTime(latest.elapsed)
-        try:
-            recall(self._strategy, latest.strategy)
-        except Exception as error:
-            cause = f"{type(error).__name__}: {error}"
-            msg = f"the save strategy begins anew, because it did not take its state from {latest.name} ({cause})"
-            warnings.warn(msg, CheckpointWarning, stacklevel=4)
+        self._decider.resume()
 
-    def decide(self, occasion: Occasion, reason: str | None = None) -> bool:
-        """Say whether *occasion* is to be saved: because of *reason*, or because the strategy gives one."""
-        moment = Moment(
-            model=self._model,
-            monitor=self._monitor,
-            best=self._shelf.best,
-            latest=self._shelf.index.latest,
-            elapsed=self._clock.elapsed,
-            save_seconds=self._save_seconds,
-            **attrs.asdict(occasion),
-        )
-        why = reason or self._strategy.should_save(moment)
-        self._save = None if why is None else _Save(occasion, why, time.perf_counter())
-        return why is not None
+    def decide(
+        self,
+        reason: str | None,
+        *,
+        epoch: int | None,
+        step: int | None,
+        epoch_ended: bool,
+        metrics: Mapping[str, float] | None,
+    ) -> bool:
+        """Say whether this moment is to be saved: because of *reason*, or because the strategy gives one.
+
+        Raises:
+            ConfigurationError: If an epoch, a step or a metric is none.
+        """
+        self._began = time.perf_counter()
+        self._facts = self._decider.decide(reason, epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
+        return self._facts is not None
 
     def commit(self, staging: Staging, items: Sequence[str], files: Sequence[FileRecord]) -> None:
         """Give what lies in *staging* a name, and make it visible.
@@ -115,47 +86,15 @@ class Desk:
         Raises:
             StorageError: If that failed.
         """
-        assert self._save is not None
-        taken_meanwhile: list[EntryExistsError] = []
-        storage, index, occasion = self._shelf.storage, self._shelf.index, self._save.occasion
-        with storage.lock():
-            index.refresh()
-            taken = {*index.names, *storage.pointers()}
-            names = entry_names(occasion.epoch, occasion.step, epoch_ended=occasion.epoch_ended, taken=taken)
-            for name in islice(names, NAMES_TO_TRY):
-                saved = self._record(name, items, files, self._save)
-                try:
-                    staging.commit(name, encode_manifest(saved))
-                except EntryExistsError as error:
-                    taken_meanwhile.append(error)
-                    continue
-                self.saved = saved
-                index.refresh()
-                self._shelf.follow()
-                return
-        raise taken_meanwhile[-1]
+        assert self._facts is not None
+        self._saved = self._saver.commit(_Written(staging, tuple(items), tuple(files)), self._facts)
 
-    def _record(self, name: str, items: Sequence[str], files: Sequence[FileRecord], save: _Save) -> Saved:
-        return Saved(
-            model=self._model,
-            name=name,
-            id=new_id(),
-            sequence=self._shelf.index.next_sequence,
-            run=self._run,
-            reasons=tuple(save.why.split("; ")),
-            created_at=now(),
-            elapsed=self._clock.elapsed,
-            items=tuple(items),
-            files=tuple(files),
-            versions=versions(),
-            strategy=remember(self._strategy),
-            **attrs.asdict(save.occasion),
-        )
-
-    def end(self) -> None:
-        """Note how long the save took."""
-        assert self._save is not None
-        self._save_seconds = time.perf_counter() - self._save.began
+    def end(self) -> str:
+        """Tell of what is durable now, remove what goes, and return its name."""
+        assert self._saved is not None
+        self._saver.conclude(self._saved)
+        self._decider.save_seconds = time.perf_counter() - self._began
+        return self._saved.name
 
     def candidates(self, wanted: str | None) -> tuple[list[CheckpointReader], tuple[str, ...]]:
         """Return what may be loaded for *wanted*, best first, and why others may not.

@@ -10,8 +10,8 @@ import attrs
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from mlc_core import events
-from mlc_core.catalogs import open_storage, save_strategies
-from mlc_core.distributed.desk import Desk, Occasion
+from mlc_core.catalogs import open_storage
+from mlc_core.distributed.desk import Desk
 from mlc_core.distributed.differences import OnDifference, make_equal, share_out
 from mlc_core.distributed.loading import Targets, load_into, verify_together
 from mlc_core.distributed.opened import ShardedCheckpoint
@@ -21,10 +21,9 @@ from mlc_core.distributed.states import model_state_of, optimizer_state_of
 from mlc_core.distributed.tensors import has_shards, split
 from mlc_core.distributed.writer import ShardedWriter
 from mlc_core.errors import CheckpointWarning, ConfigurationError, CorruptCheckpointError, StorageError
-from mlc_core.keeper import Keeper
 from mlc_core.manifest import decode_manifest, encode_manifest
 from mlc_core.naming import check_name
-from mlc_core.options import choose_monitor, choose_retention, open_place
+from mlc_core.options import choose_monitor, choose_retention, choose_strategy, open_place
 from mlc_core.reader import CheckpointReader
 from mlc_core.shelf import POINTERS, Shelf
 from mlc_core.state import collect
@@ -92,7 +91,7 @@ class DistributedCheckpointManager:
     ) -> None:
         self.checkpoint_dir = checkpoint_dir
         self.model_name = check_name(model_name)
-        self.strategy = save_strategies().make(save_strategy) if isinstance(save_strategy, str) else save_strategy
+        self.strategy = choose_strategy(save_strategy)
         self.monitor = choose_monitor(monitor_metric, mode, self.strategy)
         self.retention = choose_retention(retention, max_checkpoints, self.monitor, self.strategy)
         if on_difference not in get_args(OnDifference):
@@ -104,8 +103,7 @@ class DistributedCheckpointManager:
         open_door("mlc_core")
         self.storage = open_place(checkpoint_dir, self.model_name)
         self._shelf = self._ranks.each(lambda: Shelf(self.storage, self.monitor))
-        self._desk = Desk(self._shelf, self.model_name, self.strategy, monitor=self.monitor, run=run)
-        self._keeper = Keeper(self._shelf, self.retention, monitor=self.monitor)
+        self._desk = Desk(self._shelf, self.model_name, self.strategy, self.retention, monitor=self.monitor, run=run)
         self._ranks.first(self._desk.open)
 
     # ------------------------------------------------------------------ saving
@@ -147,14 +145,13 @@ class DistributedCheckpointManager:
         """
 
         def decide() -> bool:
-            occasion = Occasion(epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
-            return self._desk.decide(occasion, reason)
+            return self._desk.decide(reason, epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
 
         if not self._ranks.first(decide):
             return None
         state, plain = self._collect(model, optimizer, scheduler, items)
         self._write(state, plain)
-        return self.storage.location(self._ranks.first(self._end))
+        return self.storage.location(self._ranks.first(self._desk.end))
 
     def _collect(
         self, model: object, optimizer: object, scheduler: object, items: Mapping[str, object] | None
@@ -208,19 +205,6 @@ class DistributedCheckpointManager:
                 )
         finally:
             writer.close()
-
-    def _end(self) -> str:
-        """Tell of what is durable now, and remove what goes; return its name."""
-        saved = self._desk.saved
-        assert saved is not None
-        events.checkpoint_saved(saved, self.storage)
-        try:
-            self._keeper.prune()
-        except StorageError as error:
-            msg = f"{saved.name} is saved, and what it replaces could not be removed: {error}"
-            warnings.warn(msg, CheckpointWarning, stacklevel=4)
-        self._desk.end()
-        return saved.name
 
     # ------------------------------------------------------------------ loading
 

@@ -37,6 +37,7 @@ CACHE = f"{OWN}/index.cache"
 LARGEST_CACHE = 1 << 30  # bytes; some hundred for each checkpoint
 MARKS = 1 << 30  # nanoseconds, about a second: so many marks there are, and so far in the past
 GRACE = 60.0  # seconds; younger leftovers may belong to a writer that is about to lock them
+LONG_LINE = 4096  # bytes; of the history's last lines, those are found that lie within so much for each
 ROOM_TO_SPARE = 1 << 20  # bytes for manifests, directories and the file system's own records
 
 
@@ -202,7 +203,7 @@ class LocalStorage:
             for one in scan:
                 if one.is_symlink() and is_name(one.name):
                     target = str(Path(one.path).readlink())
-                    if is_name(target) and (one.is_dir() or not Path(one.path).exists()):
+                    if is_name(target) and (self.token(target) is not None or not Path(one.path).exists()):
                         found[one.name] = target
         return found
 
@@ -265,11 +266,19 @@ class LocalStorage:
             finally:
                 os.close(descriptor)
 
-    def notes(self) -> Sequence[bytes]:
-        """Return the lines of `history.jsonl`; one that a dying process did not end is left out."""
+    def notes(self, last: int | None = None) -> Sequence[bytes]:
+        """Return the lines of `history.jsonl`, or the *last* ones; one that a dying process did not end is left out."""
         path = self._root / HISTORY
         with files.failures(path):
-            return path.read_bytes().split(b"\n")[:-1] if path.exists() else ()
+            if not path.exists():
+                return ()
+            with path.open("rb") as file:
+                if last is not None:
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - last * LONG_LINE))
+                    if file.tell():
+                        file.readline()  # the middle of one
+                lines = file.read().split(b"\n")[:-1]
+            return lines if last is None else lines[-last:]
 
 
 class LocalStaging:

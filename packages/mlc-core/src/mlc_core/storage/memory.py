@@ -112,9 +112,9 @@ class MemoryStorage:
         """Keep *line*."""
         self._notes.append(bytes(line))
 
-    def notes(self) -> Sequence[bytes]:
-        """Return the lines."""
-        return tuple(self._notes)
+    def notes(self, last: int | None = None) -> Sequence[bytes]:
+        """Return the lines, or the *last* ones."""
+        return tuple(self._notes if last is None else self._notes[-last:])
 
     def content(self, entry: str, file: str) -> bytes:
         """Return *file* itself, which nobody changes."""

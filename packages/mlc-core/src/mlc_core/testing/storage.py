@@ -239,6 +239,8 @@ class StorageContract:
         other.note(b"from another")
 
         assert [*lines, b"from another"] == [bytes(line) for line in storage.notes()]
+        assert [*lines, b"from another"] == [bytes(line) for line in storage.notes(100)]
+        assert [lines[-1], b"from another"] == [bytes(line) for line in storage.notes(2)]
         assert {} == dict(storage.entries())
 
     # ------------------------------------------------------------------ links between checkpoints
