@@ -35,7 +35,7 @@ napoleon_include_init_with_doc = False
 
 nitpicky = True
 # What other projects document is looked up by readers, not by us: no inventory of theirs is fetched.
-nitpick_ignore_regex = [(r"py:.*", r"(?!mlc_).*"), (r"py:.*", r"mlc_\w+\.[a-z_.]*\.[A-Z]\w*$")]
+nitpick_ignore_regex = [(r"py:.*", r"(?!mlc_).*"), (r"py:.*", r"mlc_\w+\.[a-z_.]*\.[A-Z_]\w*$")]
 
 
 def _table(catalog: Catalog[Any]) -> str:

@@ -87,7 +87,7 @@ class CheckpointManager:
         self.model_name = check_name(model_name)
         self.strategy = choose_strategy(save_strategy)
         self.monitor = choose_monitor(monitor_metric, mode, self.strategy)
-        self.retention = choose_retention(retention, max_checkpoints, self.monitor, self.strategy)
+        policy = choose_retention(retention, max_checkpoints, self.monitor, self.strategy)
         self._leaves_out = {"optimizer": not save_optimizer, "scheduler": not save_scheduler}
         self._serializer = serializer
         serializers().find(serializer)  # a wrong name is refused now, not after the first epoch
@@ -95,16 +95,12 @@ class CheckpointManager:
         self.storage = open_place(checkpoint_dir, self.model_name)
         self.storage.sweep()
         self._shelf = Shelf(self.storage, self.monitor)
-        self._keeper = Keeper(self._shelf, self.retention, monitor=self.monitor)
+        self._keeper = Keeper(self._shelf, policy, monitor=self.monitor)
         self._saver = Saver(self._shelf, self._keeper, model=self.model_name, run=run)
         self._background = choose_background(self._saver, self.storage, background, in_flight)
         self._gate = StepGate()
         self._decider = Decider(
-            self.strategy,
-            model=self.model_name,
-            monitor=self.monitor,
-            shelf=self._shelf,
-            background=self._background,
+            self.strategy, model=self.model_name, monitor=self.monitor, shelf=self._shelf, background=self._background
         )
         self._decider.resume()
 
@@ -222,7 +218,7 @@ class CheckpointManager:
         self._background.wait()
 
     def close(self) -> None:
-        """Wait, and end what saves in the background and what the strategy holds, as signal handlers.
+        """Wait, then end what saves in the background and what the strategy holds, as signal handlers.
 
         Raises:
             MlcError: If one could not be saved.
@@ -262,6 +258,11 @@ class CheckpointManager:
         return {name: item for name, item in {**given, **(items or {})}.items() if not self._leaves_out.get(name)}
 
     # ------------------------------------------------------------------ keeping
+
+    @property
+    def retention(self) -> RetentionPolicy:
+        """What is kept."""
+        return self._keeper.policy
 
     def plan(self) -> tuple[Decision, ...]:
         """Return what `prune` would keep and remove now, and why. Changes nothing."""
@@ -388,18 +389,8 @@ class CheckpointManager:
 
     def get_checkpoint_summary(self) -> dict[str, Any]:
         """Return counts, bytes, the best and the latest, as plain data."""
-        saved, best = self.list_checkpoints(), self._shelf.best
-        return {
-            "model_name": self.model_name,
-            "location": str(self.storage.location("")),
-            "total_checkpoints": len(saved),
-            "total_bytes": sum(one.size for one in saved),
-            "damaged": sorted(self._shelf.index.damaged),
-            "monitor_metric": self.monitor.metric if self.monitor else None,
-            "best": best.name if best else None,
-            "best_metric": best.metrics[self.monitor.metric] if best and self.monitor else None,
-            "latest": saved[-1].name if saved else None,
-        }
+        self._shelf.index.refresh()
+        return {"model_name": self.model_name, **self._shelf.summary()}
 
 
 def _nothing(_: object) -> bool:

@@ -135,6 +135,20 @@ class Shelf:
             msg = f"the links in {self.storage.location('')} could not be renewed: {error}"
             warnings.warn(msg, CheckpointWarning, stacklevel=2)
 
+    def summary(self) -> dict[str, Any]:
+        """Return counts, bytes, the best and the latest, as plain data."""
+        saved, best, monitor = self.index.saved, self.best, self._monitor
+        return {
+            "location": str(self.storage.location("")),
+            "total_checkpoints": len(saved),
+            "total_bytes": sum(one.size for one in saved),
+            "damaged": sorted(self.index.damaged),
+            "monitor_metric": monitor.metric if monitor else None,
+            "best": best.name if best else None,
+            "best_metric": best.metrics[monitor.metric] if best and monitor else None,
+            "latest": saved[-1].name if saved else None,
+        }
+
     def missing(self, *, what: str) -> CheckpointNotFoundError:
         """Return the error that no checkpoint *what*, and those that there are."""
         names = ", ".join(one.name for one in self.index.saved) or "none"
