@@ -43,6 +43,7 @@ ALONE = [
 CONSTRAINTS = ROOT / "constraints.txt"
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 EXAMPLE = "docs/examples/mlc-acme"
+ORACLES = ("safetensors>=0.5",)  # libraries whose word tests hold ours against
 COVERAGE_FLOOR = 95
 
 # Threads that wait for each other spin, and another number of them gives other bits: tests use one.
@@ -101,7 +102,7 @@ def thorough(session: nox.Session) -> None:
 
 def run_tests(session: nox.Session, *arguments: str, floor: int) -> None:
     """Install everything, the example plugin too, and test with coverage by branch."""
-    install(session, *editable(), "-e", EXAMPLE, *GROUPS["test"], *GROUPS["bench"])
+    install(session, *editable(), "-e", EXAMPLE, *GROUPS["test"], *ORACLES)
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *arguments, env=QUIET)
     session.run("coverage", "combine", "--quiet")
@@ -180,7 +181,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=CURRENT)
 def bench(session: nox.Session) -> None:
-    """Measure ours beside the peers, interleaved, and write the tables into the documentation."""
+    """Measure ours beside the peers, interleaved, and write the tables into the documentation. Takes twenty minutes."""
     install(session, *editable(), *GROUPS["bench"])
     session.run("python", "benchmarks/checkpoints.py", *session.posargs, env=QUIET)
 

@@ -1,6 +1,5 @@
 """What a checkpoint survives: the tests of faults, thoroughly; the table goes into docs/faults.md.
 
-    python -m nox -s faults
     python benchmarks/faults.py --minutes 10
 
 As root, with strace, mkfs.ext4 and mkfs.xfs; what is missing is not in the table. When the time is over, what was

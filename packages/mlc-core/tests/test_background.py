@@ -453,8 +453,8 @@ def test_close_waits_and_may_come_twice(manager, disk):
     assert ["epoch_1", "epoch_3"] == names(manager)
 
 
-def test_call_that_waits_for_memory_while_the_manager_is_closed_is_refused(tmp_path, disk):
-    """It does not wait for ever, and nothing that it leaves does."""
+def test_calls_that_wait_for_memory_while_the_manager_is_closed_are_refused(tmp_path, disk):
+    """They do not wait for ever, and nothing that they leave does."""
     manager, errors = manage(tmp_path), []
     manager.async_save_checkpoint(items={"a": 1}, epoch=1)
 
@@ -464,18 +464,19 @@ def test_call_that_waits_for_memory_while_the_manager_is_closed_is_refused(tmp_p
         except ConfigurationError as error:
             errors.append(error)
 
-    waiting = threading.Thread(target=save)
-    waiting.start()
+    waiting = [threading.Thread(target=save, daemon=True) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
     closing = threading.Thread(target=manager.close)
+    closing.start()
     while not manager._background._closed:
-        closing.is_alive() or closing.start()
-        time.sleep(0.05)
+        time.sleep(0.01)
     disk.go.set()
-    for thread in (waiting, closing):
-        thread.join(LONG)
+    for thread in (*waiting, closing):
+        thread.join(LONG / 10)
     manager.wait()
 
-    assert 1 == len(errors)
+    assert 3 == len(errors)
     assert ["epoch_1"] == names(manager)
 
 
@@ -612,11 +613,11 @@ def test_errors_of_the_system_have_our_type(tmp_path, monkeypatch):
     """As in a save that waits."""
     real = os.fsync
 
-    def fail(descriptor):
+    def refuse(_):
         raise OSError(errno.EIO, "Input/output error")
 
     with manage(tmp_path) as manager:
-        monkeypatch.setattr(os, "fsync", fail)
+        monkeypatch.setattr(os, "fsync", refuse)
         with pytest.warns(CheckpointWarning, match="Input/output error"):
             fail(manager)
         monkeypatch.setattr(os, "fsync", real)

@@ -293,6 +293,28 @@ def test_two_threads_with_managers_of_their_own(tmp_path, eager):
     assert list(range(1, 81)) == [one.sequence for one in CheckpointManager(tmp_path, "unet").list_checkpoints()]
 
 
+def test_listing_while_another_thread_saves(tmp_path, eager):
+    """Nothing that was committed is forgotten, whichever of the two knew of it first."""
+    manager = CheckpointManager(tmp_path, "unet", retention=KeepAll(), monitor_metric="score", mode="max")
+    done, counts = threading.Event(), []
+
+    def look():
+        while not done.is_set():
+            counts.append(len(manager.list_checkpoints()))
+            manager.get_best_checkpoint_path()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for epoch in range(40):
+        manager.save_checkpoint(items={}, epoch=epoch, metrics={"score": float(epoch % 7)}, reason="test")
+        assert epoch + 1 == len(manager._shelf.index.saved)
+        assert min(epoch, 6) == manager._shelf.best.epoch
+    done.set()
+    thread.join()
+
+    assert counts == sorted(counts)
+
+
 # ---------------------------------------------------------------------- what a save looks at
 
 

@@ -100,10 +100,7 @@ class Background:
         Raises:
             ConfigurationError: If it was closed.
         """
-        if self._closed or os.getpid() != self._process:
-            msg = "the manager was closed, or belongs to the process that this one was forked from; make another one"
-            raise ConfigurationError(msg)
-        image = self._images.get()
+        image = self._borrow()
         saving = Saving(_promise(), _promise())
         copying = False
         try:
@@ -123,6 +120,20 @@ class Background:
             self._images.put(image)
             raise
         return saving
+
+    def _borrow(self) -> Image:
+        """Wait for memory that nobody uses."""
+        images = self._images
+        if self._is_open():
+            image = images.get()
+            if self._is_open():  # it may have been closed while we waited
+                return image
+            images.put(image)
+        msg = "the manager was closed, or belongs to the process that this one was forked from; make another one"
+        raise ConfigurationError(msg)
+
+    def _is_open(self) -> bool:
+        return not self._closed and os.getpid() == self._process
 
     def _copy(self, saving: Saving, image: Image, left: list[tuple[int, Part]]) -> None:
         try:
@@ -201,10 +212,13 @@ class Background:
         Raises:
             MlcError: As `check`.
         """
+        if os.getpid() != self._process:
+            return  # a forked child has nothing of it
         self._closed = True
         self._copier.shutdown(wait=True)
         self._thread.shutdown(wait=True)
         self._end()
+        self._images = queue.SimpleQueue()  # so much memory is not kept for a manager that somebody still holds
         self.check()
 
 

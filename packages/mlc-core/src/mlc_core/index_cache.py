@@ -1,4 +1,8 @@
-"""What was read from many manifests, in one file that may vanish at any time: the manifests stay the truth."""
+"""What was read from many manifests, in one file that may vanish at any time: the manifests stay the truth.
+
+A row counts as long as its entry has the token it had. The digest finds accidents. Somebody who forges a cache gets no
+further than somebody who forges manifests, and not as far: whoever loads a checkpoint reads its manifest again.
+"""
 
 from __future__ import annotations
 

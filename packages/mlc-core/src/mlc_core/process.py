@@ -59,12 +59,15 @@ class WriterProcess:
         self._known: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._end: weakref.finalize[[socket.socket, subprocess.Popen[bytes], int], WriterProcess] | None = None
         self._turn = threading.Lock()
+        self._listing = threading.Lock()
 
     def make(self, size: int) -> SharedSlab:
         """Return memory of *size* bytes for a staged state, which the other process can read."""
         slab = SharedSlab(size, next(self._numbers))
-        self._slabs[slab.number] = slab
+        with self._listing:
+            self._slabs[slab.number] = slab
         return slab
 
     def write(self, staging: Staging, content: Content) -> str:
@@ -75,7 +78,9 @@ class WriterProcess:
         """
         pieces = cast("Spans", content.pieces)
         address, _ = next(pieces.spans())
-        slab = next(one for one in self._slabs.values() if one.address <= address < one.address + one.size)
+        with self._listing:
+            slabs = list(self._slabs.values())
+        slab = next(one for one in slabs if one.address <= address < one.address + one.size)
         request = {
             "url": self._storage.url,
             "token": cast("JoinableStaging", staging).token,
@@ -96,7 +101,8 @@ class WriterProcess:
     def _ask(self, slab: SharedSlab, request: dict[str, Any]) -> dict[str, Any]:
         channel = self._connect()
         if slab.number not in self._known:
-            gone = sorted(self._known - set(self._slabs))
+            with self._listing:
+                gone = sorted(self._known - set(self._slabs))
             self._known -= set(gone)
             announced = orjson.dumps({"slab": slab.number, "size": slab.size, "gone": gone})
             socket.send_fds(channel, [announced], [slab.descriptor])
@@ -113,6 +119,7 @@ class WriterProcess:
             # A session of its own: Ctrl-C and a scheduler's signals are for the training, which then says when to end.
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
             theirs.close()
+            self._end = weakref.finalize(self, _end, self._socket, self._process, os.getpid())
         return self._socket
 
     def _died(self, name: str) -> StorageError:
@@ -123,11 +130,18 @@ class WriterProcess:
 
     def close(self) -> None:
         """End the process; it can be asked again."""
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)  # so it ends, also while a forked child has our end open
-            self._socket.close()
-        if self._process is not None:
-            self._process.wait()
-        self._socket, self._process = None, None
+        if self._end is not None:
+            self._end()
+        self._socket, self._process, self._end = None, None, None
         self._known = set()
+
+
+def _end(channel: socket.socket, process: subprocess.Popen[bytes], owner: int) -> None:
+    if os.getpid() != owner:  # a forked child ends nothing that is its parent's
+        channel.close()
+        process.returncode = 0
+        return
+    with suppress(OSError):
+        channel.shutdown(socket.SHUT_RDWR)  # so it ends, also while a forked child has our end open
+    channel.close()
+    process.wait()
