@@ -21,6 +21,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "faults.md"
 MARK = "<!-- results -->"
@@ -42,6 +44,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--print", action="store_true", help="print the table and leave the page alone")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell lets it be ignored
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mlc-faults-") as folder:
         results = Path(folder) / "faults.json"
@@ -79,7 +82,7 @@ def try_out(name: str, results: Path, folder: Path, end: float) -> bool:
         return process.wait(left) == 0
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)  # it counts what it has, and unmounts what it mounted
-        return process.wait() in {0, 2}  # 2 is an interruption
+        return process.wait() in {0, pytest.ExitCode.INTERRUPTED}
 
 
 def table(rows: list[dict[str, object]], *, minutes: float) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -435,6 +436,26 @@ def test_listener_may_ask_the_manager(tmp_path, listener):
     assert [1, 2] == found
 
 
+def test_listener_may_not_begin_another_save_in_the_background(tmp_path, listener):
+    """It would wait for the memory of the save that it hears of; one that waits for the disk is welcome."""
+    refused, manager = [], manage(tmp_path)
+
+    def look(what, one, _):
+        if what == "saved" and one.epoch == 1:
+            try:
+                manager.async_save_checkpoint(items={"a": 2}, epoch=2)
+            except ConfigurationError as error:
+                refused.append(error)
+            manager.save_checkpoint(items={"a": 3}, epoch=3)
+
+    listener.look = look
+    manager.async_save_checkpoint(items={"a": 1}, epoch=1)
+    manager.close()
+
+    assert 1 == len(refused)
+    assert ["epoch_1", "epoch_3"] == names(manager)
+
+
 # ---------------------------------------------------------------------- the end
 
 
@@ -477,6 +498,86 @@ def test_calls_that_wait_for_memory_while_the_manager_is_closed_are_refused(tmp_
     manager.wait()
 
     assert 3 == len(errors)
+    assert ["epoch_1"] == names(manager)
+
+
+def test_call_that_stages_while_the_manager_is_closed_is_refused(tmp_path, monkeypatch):
+    """And so is one that waits for its memory."""
+    manager, errors, real = manage(tmp_path), [], Image.stage
+    staging, go = threading.Event(), threading.Event()
+
+    def stage(*arguments, **options):
+        staging.set()
+        assert go.wait(LONG)
+        return real(*arguments, **options)
+
+    def save():
+        try:
+            manager.async_save_checkpoint(items={"a": 2}, epoch=2)
+        except ConfigurationError as error:
+            errors.append(error)
+
+    monkeypatch.setattr(Image, "stage", stage)
+    saving = [threading.Thread(target=save, daemon=True) for _ in range(3)]
+    for thread in saving:
+        thread.start()
+    assert staging.wait(LONG)
+    closing = threading.Thread(target=manager.close)
+    closing.start()
+    closing.join(0.2)
+    go.set()
+    for thread in (*saving, closing):
+        thread.join(LONG / 10)
+
+    assert 3 == len(errors) + len(manager.list_checkpoints())
+    assert len(manager.list_checkpoints()) <= 1
+
+
+class Interrupted:
+    """A queue whose second reader is interrupted, once."""
+
+    def __init__(self, queue):
+        self.queue, self.calls = queue, 0
+
+    def get(self):
+        """Be interrupted, or get one."""
+        self.calls += 1
+        if self.calls == 2:
+            raise KeyboardInterrupt
+        return self.queue.get()
+
+    def put(self, one):
+        """Put one."""
+        self.queue.put(one)
+
+
+def test_interrupted_close_may_be_tried_again(tmp_path):
+    """The second one ends."""
+    manager = manage(tmp_path, in_flight=3)
+    manager.async_save_checkpoint(items={"a": 1}, epoch=1)
+    manager.wait()
+    manager._background._images = Interrupted(manager._background._images)
+    with suppress(KeyboardInterrupt):
+        manager.close()
+    again = threading.Thread(target=manager.close, daemon=True)
+    again.start()
+    again.join(LONG / 10)
+
+    assert not again.is_alive()
+
+
+def test_several_threads_may_close(tmp_path, disk):
+    """At the same time, while a save is under way."""
+    manager = manage(tmp_path, in_flight=3)
+    manager.async_save_checkpoint(items={"a": 1}, epoch=1)
+    closing = [threading.Thread(target=manager.close, daemon=True) for _ in range(8)]
+    for thread in closing:
+        thread.start()
+    disk.go.set()
+    for thread in closing:
+        thread.join(LONG / 10)
+
+    assert [] == [thread for thread in closing if thread.is_alive()]
     assert ["epoch_1"] == names(manager)
 
 
@@ -593,6 +694,33 @@ def test_managers_side_by_side_do_not_mix(tmp_path):
         for epoch in range(2):
             state = manager.load_checkpoint(f"epoch_{epoch}").state
             assert (content[name], epoch) == (state["data"], state["epoch"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_manager_may_be_used_by_several_threads(tmp_path, way):
+    """Every save of every thread is there once, as it was, in the background or not."""
+    troubles = []
+    manager = manage(tmp_path, background=way, in_flight=2)
+
+    def work(thread):
+        try:
+            for epoch in range(6):
+                save = manager.async_save_checkpoint if epoch % 3 else manager.save_checkpoint
+                save(items={"who": [thread, epoch], "data": bytes([thread, epoch]) * 50_000}, epoch=epoch)
+        except Exception as error:
+            troubles.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+    manager.close()
+    states = [manager.load_checkpoint(one.name).state for one in manager.list_checkpoints()]
+
+    assert [] == troubles
+    assert [[thread, epoch] for thread in range(3) for epoch in range(6)] == sorted(one["who"] for one in states)
+    assert all(bytes(one["who"]) * 50_000 == one["data"] for one in states)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from queue import Empty
 
 import pytest
 import xxhash
@@ -27,6 +27,7 @@ MIB = 1 << 20
 SIZES = [0, 1, 4095, 4096, 4097, MIB - 1, MIB, MIB + 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7]
 NOISE = random.Random(0).randbytes(max(SIZES) + 1)
 LARGE = 3 * CHUNK + 7
+LONG = 60  # seconds; nobody waits for them unless something hangs
 
 
 class Elsewhere:
@@ -206,7 +207,7 @@ def test_refusal_of_both_workers_at_once(fresh, monkeypatch):
         if hasattr(refused, "once"):
             return real(descriptor, data, offset)
         refused.once = True
-        met.wait(30)
+        met.wait(LONG)
         if not first.acquire(blocking=False):
             while fcntl.fcntl(descriptor, fcntl.F_GETFL) & direct.DIRECT:
                 time.sleep(0.001)
@@ -311,27 +312,23 @@ def test_error_in_one_worker_surfaces_and_the_other_ends(fresh, monkeypatch, fai
     assert 1 <= direct._kept.qsize() <= 2
 
 
-class SlowToReturn:
-    """Kept buffers that the first worker to end gives back last."""
+class SlowToEnd:
+    """Loans of buffers where the first worker that fails ends last."""
 
     def __init__(self):
         self.first, self.other = threading.Lock(), threading.Event()
 
-    def get_nowait(self):
-        """Have none."""
-        raise Empty
-
-    def qsize(self):
-        """Want some."""
-        return 0
-
-    def put(self, _):
-        """Let the first one wait for the other."""
-        if self.first.acquire(blocking=False):
-            self.other.wait(30)
-            time.sleep(0.05)
-        else:
-            self.other.set()
+    @contextmanager
+    def lend(self):
+        """Lend one."""
+        try:
+            yield Slab(CHUNK)
+        finally:
+            if self.first.acquire(blocking=False):
+                self.other.wait(LONG)
+                time.sleep(0.05)
+            else:
+                self.other.set()
 
 
 def test_first_error_is_the_one_that_is_told(fresh, monkeypatch):
@@ -342,7 +339,7 @@ def test_first_error_is_the_one_that_is_told(fresh, monkeypatch):
         msg = "the device is lost"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(direct, "_kept", SlowToReturn())
+    monkeypatch.setattr(direct, "_borrowed", SlowToEnd().lend)
     with pytest.raises(RuntimeError, match="the device is lost"):
         files.write_durably(fresh(), LARGE, pieces())
 
@@ -354,7 +351,7 @@ def test_interrupted_save_writes_to_no_other_file(fresh, monkeypatch):
 
     def late(descriptor, data, offset):
         if threading.get_ident() != main:
-            assert interrupted.wait(30)
+            assert interrupted.wait(LONG)
             time.sleep(0.05)
         return real(descriptor, data, offset)
 
@@ -395,7 +392,7 @@ def test_files_written_at_the_same_time_do_not_mix(tmp_path):
     begin, digests = threading.Barrier(6), {}
 
     def write(number):
-        begin.wait(30)
+        begin.wait(LONG)
         content = contents[number]
         digests[number] = files.write_durably(tmp_path / str(number), len(content), Spans([content]))
 
@@ -410,26 +407,25 @@ def test_files_written_at_the_same_time_do_not_mix(tmp_path):
     assert 1 <= direct._kept.qsize() <= 2
 
 
-def test_content_that_changes_meanwhile_has_the_digest_of_what_was_written(fresh):
+@pytest.mark.parametrize("size", [1000, LARGE])
+@pytest.mark.parametrize("form", [lambda view: [view], lambda view: Spans([view])], ids=["list", "spans"])
+def test_content_that_changes_meanwhile_has_the_digest_of_what_was_written(fresh, monkeypatch, form, size):
     """What is saved while it changes is anybody's guess, but it is not taken for a broken disk later."""
-    content, ended = bytearray(LARGE), threading.Event()
+    slab = Slab(LARGE)  # on a page, as a mapped array is
 
-    def change():
-        number = 0
-        while not ended.is_set():
-            number = (number + 1) % 256
-            content[:: ALIGNMENT // 2] = bytes([number]) * len(content[:: ALIGNMENT // 2])
+    def change_first(real):
+        def write(descriptor, data, *place):
+            slab.view[:] = os.urandom(1) * slab.size
+            return real(descriptor, data, *place)
 
-    changing = threading.Thread(target=change)
-    changing.start()
-    try:
-        for size in (MIB // 2, LARGE):
-            path = fresh()
-            digest = files.write_durably(path, size, [memoryview(content)[:size]])
-            assert xxhash.xxh3_128_hexdigest(path.read_bytes()) == digest
-    finally:
-        ended.set()
-        changing.join()
+        return write
+
+    for call in ("write", "pwrite"):
+        monkeypatch.setattr(os, call, change_first(getattr(os, call)))
+    path = fresh()
+    digest = files.write_durably(path, size, form(slab.view[:size]))
+
+    check(path, path.read_bytes(), digest)
 
 
 # ---------------------------------------------------------------------- removal
@@ -448,6 +444,6 @@ def test_what_is_deleted_is_gone_after_a_while(tmp_path):
 def test_removal_goes_on_in_a_forked_process(tmp_path):
     """A child has no thread of its parent's."""
     command = [sys.executable, SCRIPTS / "async_fork.py", "removal", tmp_path]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=LONG)
 
     assert "left" == done.stdout.strip()

@@ -207,7 +207,7 @@ def test_file_that_changes_its_time_back_is_found(sharded, faults):
 
 def test_place_whose_permissions_are_gone(faults):
     """An error that names it, and the other one is loaded. Root may do anything, so somebody else tries."""
-    base = Path(tempfile.mkdtemp(prefix="mlc-"))
+    base = Path(tempfile.mkdtemp(prefix="mlc-", dir="/tmp"))  # pytest's own directories are closed to others
     try:
         base.chmod(0o755)
         manager = CheckpointManager(base, "unet", retention=KeepAll())

@@ -1,5 +1,6 @@
 """Staging that takes no time: the copy runs beside the next step, and is of the moment of the call all the same."""
 
+import _thread
 import threading
 
 import pytest
@@ -170,6 +171,29 @@ def test_step_waits_for_the_copy(tmp_path, copies):
         check(manager, "epoch_1", states)
 
 
+def test_step_that_was_interrupted_waits_again(tmp_path, copies):
+    """Ctrl-C in a notebook, and the cell is run once more."""
+    model, optimizer = make()
+    with manage(tmp_path) as manager:
+        states = copy_of(model, optimizer)
+        manager.async_save_checkpoint(model, optimizer, epoch=1, lazy=True)
+        optimizer.zero_grad()
+        forward(model)
+        threading.Timer(0.1, _thread.interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            optimizer.step()
+        stepping = threading.Thread(target=optimizer.step)
+        stepping.start()
+        stepping.join(0.2)
+        waited = stepping.is_alive()
+        copies.go.set()
+        stepping.join(LONG)
+        manager.wait()
+
+        assert waited
+        check(manager, "epoch_1", states)
+
+
 def test_buffers_are_those_of_the_call(tmp_path, copies):
     """The forward pass changes them, and it does not wait."""
     model, optimizer = make()
@@ -310,7 +334,7 @@ def test_optimizer_that_cannot_wait_is_refused(tmp_path, optimizer):
     """Before anything is staged, with the way out."""
     model, _ = make()
     with manage(tmp_path) as manager:
-        with pytest.raises(ConfigurationError, match="give a torch optimizer, or stage eagerly"):
+        with pytest.raises(ConfigurationError, match="give a torch optimizer"):
             manager.async_save_checkpoint(model, optimizer, epoch=1, lazy=True)
         assert () == manager.list_checkpoints()
         manager.async_save_checkpoint(model, epoch=2)

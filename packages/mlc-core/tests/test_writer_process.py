@@ -182,6 +182,21 @@ def test_its_errors_are_ours(tmp_path, monkeypatch):
     manager.close()
 
 
+def test_it_does_not_outlive_the_training(tmp_path):
+    """Which may be killed at any moment: nobody asks any more, and what is there is whole."""
+    command = [sys.executable, SCRIPTS / "async_killed.py", tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        writer = int(process.stdout.readline())
+        process.kill()
+    end = time.monotonic() + LONG
+    while is_there(writer):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+    for one in CheckpointManager(tmp_path, "unet").list_checkpoints():
+        open_checkpoint(tmp_path / "unet" / one.name).verify()
+
+
 # ---------------------------------------------------------------------- what is left of it
 
 

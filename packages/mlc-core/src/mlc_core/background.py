@@ -78,6 +78,7 @@ class Background:
         self._saver = saver
         self._write = write
         self._end = end
+        self._most = most
         self._images: queue.SimpleQueue[Image] = queue.SimpleQueue()
         for _ in range(most):
             self._images.put(Image(lambda size: pin(make(size))))
@@ -118,19 +119,28 @@ class Background:
                 saving.staged.exception()  # until then somebody writes to the image
             self._forget(saving)
             self._images.put(image)
+            self._check_open()  # if it was closed meanwhile, that is what is wrong
             raise
         return saving
 
     def _borrow(self) -> Image:
         """Wait for memory that nobody uses."""
-        images = self._images
-        if self._is_open():
-            image = images.get()
-            if self._is_open():  # it may have been closed while we waited
-                return image
-            images.put(image)
-        msg = "the manager was closed, or belongs to the process that this one was forked from; make another one"
-        raise ConfigurationError(msg)
+        if threading.get_ident() == self._worker:
+            msg = "a save in the background cannot be begun from within one, as by a listener; use save_checkpoint"
+            raise ConfigurationError(msg)
+        self._check_open()
+        image = self._images.get()
+        try:
+            self._check_open()  # it may have been closed while we waited
+        except ConfigurationError:
+            self._images.put(image)
+            raise
+        return image
+
+    def _check_open(self) -> None:
+        if not self._is_open():
+            msg = "the manager was closed, or belongs to the process that this one was forked from; make another one"
+            raise ConfigurationError(msg)
 
     def _is_open(self) -> bool:
         return not self._closed and os.getpid() == self._process
@@ -218,7 +228,9 @@ class Background:
         self._copier.shutdown(wait=True)
         self._thread.shutdown(wait=True)
         self._end()
-        self._images = queue.SimpleQueue()  # so much memory is not kept for a manager that somebody still holds
+        for image in [self._images.get() for _ in range(self._most)]:  # who waits for one finds it closed
+            image.forget()
+            self._images.put(image)
         self.check()
 
 

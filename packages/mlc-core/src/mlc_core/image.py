@@ -40,6 +40,10 @@ class Image:
         assert self._slab is not None, "nothing was staged yet"
         return self._slab
 
+    def forget(self) -> None:
+        """Give the memory back."""
+        self._slab = None
+
     def stage(self, plan: Plan, *, later: Callable[[Part], bool]) -> tuple[Plan, list[tuple[int, Part]]]:
         """Copy what *plan* will write, but for the parts that can be copied *later*.
 

@@ -42,7 +42,7 @@ class StepGate:
             ConfigurationError: If it is no optimizer that can be made to wait.
         """
         if not hasattr(optimizer, "register_step_pre_hook"):
-            msg = "staging='lazy' must make the optimizer's next step wait: give a torch optimizer, or stage eagerly"
+            msg = "lazy=True must make the optimizer's next step wait: give a torch optimizer, or leave lazy away"
             raise ConfigurationError(msg)
         if optimizer not in self._watched:
             optimizer.register_step_pre_hook(self._wait)
@@ -53,6 +53,7 @@ class StepGate:
         self._saving = saving
 
     def _wait(self, *_: object) -> None:
-        saving, self._saving = self._saving, None
+        saving = self._saving
         if saving is not None:
             saving.staged.exception()  # what failed is told where every failed save is told
+            self._saving = None  # not before: who interrupts the wait has not waited

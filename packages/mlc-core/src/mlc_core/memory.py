@@ -125,6 +125,7 @@ class Spans:
     def __init__(self, parts: Sequence[Buffer | Deferred], *, still: bool = False) -> None:
         self.parts = parts
         self.still = still
+        self._sketch: int | None = None
 
     def __iter__(self) -> Iterator[Buffer]:
         for part in self.parts:
@@ -148,17 +149,20 @@ class Spans:
         return digest.hexdigest()
 
     def sketch(self) -> int | None:
-        """Return a hash of some bytes from all over it, or None where they cannot be read in place.
+        """Return a hash of some bytes from all over it, taken once, or None where they cannot be read in place.
 
         It is the same however the content is cut into parts.
         """
+        if self._sketch is not None:
+            return self._sketch
         digest = xxhash.xxh3_64()
-        total = sum(map(_size_of, self.parts))
+        sizes = [_size_of(part) for part in self.parts]
+        total = sum(sizes)
         places = iter(total * number // SAMPLES for number in range(SAMPLES))
         at, stop = next(places), min(SAMPLE, total)
         begin = 0
-        for part in self.parts:
-            end = begin + _size_of(part)
+        for part, size in zip(self.parts, sizes, strict=True):
+            end = begin + size
             while at < end:
                 address = _address_of(part)
                 if address is None:
@@ -170,7 +174,8 @@ class Spans:
                     at = max(stop, next(places, total))
                     stop = min(at + SAMPLE, total)
             begin = end
-        return digest.intdigest()
+        self._sketch = digest.intdigest()
+        return self._sketch
 
 
 def _size_of(part: Buffer | Deferred) -> int:

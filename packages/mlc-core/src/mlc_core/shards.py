@@ -26,6 +26,8 @@ def cut(tensors: Mapping[str, TensorBytes], frozen: Collection[str], limit: int 
 
     A tensor larger than *limit* has a shard of its own.
     """
+    if not frozen and 0 < sum(tensor.size for tensor in tensors.values()) <= limit:
+        return [dict(tensors)]
     still = {name: tensor for name, tensor in tensors.items() if name in frozen}
     trained = {name: tensor for name, tensor in tensors.items() if name not in still} if still else tensors
     return [shard for group in (still, trained) for shard in _cut(group, limit)]

@@ -21,6 +21,7 @@ from mlc_core.naming import STATE
 from mlc_core.records import FileRecord, Saved
 from mlc_core.shards import cut, index_document, index_name, shard_names
 from mlc_core.state import collect, encode_document
+from mlc_core.state.frameworks import wait_for_devices
 from mlc_core.state.frozen import frozen_names
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def lay_out(items: Mapping[str, object], *, serializer: str) -> Plan:
         StateError: If something cannot be saved without losing it.
     """
     form = serializers().make(serializer)
+    wait_for_devices()
     with no_collection():
         states = collect(items)
         document = encode_document(states)

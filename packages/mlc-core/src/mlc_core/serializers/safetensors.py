@@ -43,13 +43,16 @@ class Safetensors:
         ordered = sorted(tensors.items(), key=lambda one: -ITEM_SIZES[one[1].dtype])  # keeps every tensor aligned
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         end = 0
+        parts = []
         for name, tensor in ordered:
             begin, end = end, end + tensor.size
             header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (begin, end)}
+            if end > begin:
+                parts.append(tensor.source)
         text = orjson.dumps(header)
         text += b" " * (-(len(text) + 8) % ALIGNMENT)  # data begins on a page, so that it can be mapped in place
         start = len(text).to_bytes(8, "little") + text
-        return len(start) + end, Spans([start, *(tensor.source for _, tensor in ordered if tensor.size)])
+        return len(start) + end, Spans([start, *parts])
 
     def load(self, data: memoryview) -> Mapping[str, TensorBytes]:
         """Return the tensors in *data*, sharing its memory.

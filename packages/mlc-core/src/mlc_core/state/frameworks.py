@@ -29,10 +29,12 @@ __all__ = [
     "bytes_to_tensor",
     "is_array",
     "pin",
+    "plain_types",
     "require",
     "tensor_to_bytes",
     "tensor_types",
     "unfit_error",
+    "wait_for_devices",
 ]
 
 TORCH_DTYPES = {
@@ -189,12 +191,26 @@ def _torch_facts() -> tuple[frozenset[type], torch.layout, Mapping[torch.dtype, 
 
 
 def pin(slab: Slab) -> Slab:
-    """Let CUDA copy to *slab* at full speed, if it is in use; the memory is pinned until it is given back."""
+    """Let CUDA copy to *slab* at full speed, if it is in use and allows it; it stays pinned until it is given back."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(slab.address, slab.size, 0))
-        weakref.finalize(slab, torch.cuda.cudart().cudaHostUnregister, slab.address)
+        refused = torch.cuda.cudart().cudaHostRegister(slab.address, slab.size, 0)  # as where the limit is low
+        if not int(refused):
+            weakref.finalize(slab, torch.cuda.cudart().cudaHostUnregister, slab.address)
     return slab
+
+
+def wait_for_devices() -> None:
+    """Wait until what was asked of CUDA's current streams is done: other threads copy, and their streams do not wait."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.current_stream(device).synchronize()
+
+
+def plain_types() -> frozenset[type]:
+    """Return the classes of tensors that are nothing but their elements; none where torch is not in use."""
+    return _torch_facts()[0] if tensor_types() else frozenset()
 
 
 def tensor_types() -> tuple[type, ...]:

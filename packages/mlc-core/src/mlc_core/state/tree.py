@@ -30,24 +30,29 @@ class TensorSink:
     def __init__(self) -> None:
         self.tensors: dict[str, TensorBytes] = {}
         self.tensor_types = frameworks.tensor_types()
+        self.plain_types = frameworks.plain_types()
         self._met: dict[int, list[tuple[Any, str]]] = {}
 
     def put_array(self, array: Any, place: _Place) -> str:
         """Keep the NumPy *array* or scalar and return its name."""
         return self._name(frameworks.array_to_bytes(array, str(place)), place.path)
 
-    def put_tensor(self, tensor: Any, place: _Place) -> str:
-        """Keep the torch *tensor* and return its name, or the name of the one that it is tied to."""
+    def put_tensor(self, tensor: Any, place: _Place, *names: str) -> str:
+        """Keep the torch *tensor*, which lies at *place* or below it, and return its name, or that of its twin."""
         found = frameworks.tensor_to_bytes(tensor)
+        path = (*place.path, *names)
         if found is None:
-            raise frameworks.unfit_error(tensor, str(place))
+            raise frameworks.unfit_error(tensor, str(_Place(self, place.item, path)))
         if not found.size:
-            return self._name(found, place.path)
-        here = self._met.setdefault(tensor.data_ptr(), [])
+            return self._name(found, path)
+        address = tensor.data_ptr()
+        here = self._met.get(address)
+        if here is None:
+            here = self._met[address] = []
         for other, name in here:
             if frameworks.are_tied(tensor, other):
                 return name
-        name = self._name(found, place.path)
+        name = self._name(found, path)
         here.append((tensor, name))
         return name
 
@@ -85,6 +90,8 @@ class _Place:
 
     def inside(self, part: Any, name: object) -> Any:
         """Encode a *part* of what lies here."""
+        if type(part) in self.sink.plain_types:  # the quick way for ten thousand tensors
+            return {"$tensor": self.sink.put_tensor(part, self, str(name))}
         return _encode(part, _Place(self.sink, self.item, (*self.path, str(name))))
 
     def check_text(self, text: str) -> str:
