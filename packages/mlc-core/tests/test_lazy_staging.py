@@ -1,6 +1,6 @@
 """Staging that takes no time: the copy runs beside the next step, and is of the moment of the call all the same."""
 
-import _thread
+import signal
 import threading
 
 import pytest
@@ -179,7 +179,8 @@ def test_step_that_was_interrupted_waits_again(tmp_path, copies):
         manager.async_save_checkpoint(model, optimizer, epoch=1, lazy=True)
         optimizer.zero_grad()
         forward(model)
-        threading.Timer(0.1, _thread.interrupt_main).start()
+        interrupt = (threading.main_thread().ident, signal.SIGINT)
+        threading.Timer(0.1, signal.pthread_kill, interrupt).start()
         with pytest.raises(KeyboardInterrupt):
             optimizer.step()
         stepping = threading.Thread(target=optimizer.step)

@@ -85,6 +85,7 @@ class Background:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlc-checkpoints")
         self._copier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlc-staging")
         self._turn = threading.Lock()
+        self._closing = threading.Lock()
         self._closed = False
         self._under_way: list[_UnderWay] = []
         self._failures: list[BaseException] = []
@@ -228,10 +229,20 @@ class Background:
         self._copier.shutdown(wait=True)
         self._thread.shutdown(wait=True)
         self._end()
-        for image in [self._images.get() for _ in range(self._most)]:  # who waits for one finds it closed
-            image.forget()
-            self._images.put(image)
+        with self._closing:
+            self._empty_images()
         self.check()
+
+    def _empty_images(self) -> None:
+        """Give all memory back; whoever waits for some finds it closed, and returns what it got."""
+        images: list[Image] = []
+        try:
+            while len(images) < self._most:
+                images.append(self._images.get())
+        finally:
+            for image in images:
+                image.forget()
+                self._images.put(image)
 
 
 def _promise() -> Future[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlc_core.clock import RunningTime
 from mlc_core.errors import CheckpointWarning
@@ -43,6 +43,8 @@ class Decider:
         self._background = background
         latest = shelf.index.latest
         self._clock = RunningTime(latest.elapsed if latest else 0.0)
+        self._before: dict[str, Any] | None = None
+        self._warned = monitor is None
         self.save_seconds: float | None = None
         """How long the last save kept the caller waiting."""
 
@@ -79,7 +81,18 @@ class Decider:
             saving=bool(under_way),
             exception=exception,
         )
+        self._check_metric(moment)
         return self._strategy.should_save(moment)
+
+    def _check_metric(self, moment: Moment) -> None:
+        """Say so once if the metrics of an epoch lack the one that is monitored: it may be called otherwise."""
+        if self._warned or self._monitor is None or not moment.epoch_ended or not moment.metrics:
+            return
+        self._warned = True
+        if self._monitor.metric not in moment.metrics:
+            names = ", ".join(sorted(moment.metrics))
+            msg = f"{self._monitor.metric!r} is monitored, and the metrics of this epoch are {names}: none can be best"
+            warnings.warn(msg, CheckpointWarning, stacklevel=5)
 
     def _best(self, under_way: tuple[Saved, ...]) -> Saved | None:
         best = self._shelf.best
@@ -104,6 +117,7 @@ class Decider:
         if self._background is not None:
             self._background.check()
         epoch, step, metrics = read_count("epoch", epoch), read_count("step", step), read_numbers(metrics)
+        self._before = remember(self._strategy)
         why = reason or self.due(epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
         if why is None:
             return None
@@ -116,6 +130,11 @@ class Decider:
             elapsed=self._clock.elapsed,
             strategy=remember(self._strategy),
         )
+
+    def take_back(self) -> None:
+        """Let the strategy forget the moment that was decided last: its save failed, and was not made."""
+        if self._before is not None:
+            recall(self._strategy, self._before)
 
     def resume(self) -> None:
         """Let the strategy go on from the latest checkpoint."""

@@ -23,7 +23,7 @@ import attrs
 from mlc_core.collector import no_collection
 from mlc_core.errors import CorruptCheckpointError, StorageError
 from mlc_core.index_cache import decode_cache, encode_cache
-from mlc_core.manifest import decode_manifest
+from mlc_core.manifest import MOST, decode_manifest
 from mlc_core.naming import MANIFEST
 from mlc_core.records import Saved
 from mlc_core.retention.ranking import best_of
@@ -334,7 +334,8 @@ class Index:
 
     def count_from(self, sequence: int) -> None:
         """Give no number up to *sequence* again: what had it may come back from quarantine."""
-        self._floor = max(self._floor, sequence)
+        if sequence < MOST >> 1:  # no line of a history can use the numbers up
+            self._floor = max(self._floor, sequence)
 
     @property
     def latest(self) -> Saved | None:

@@ -6,11 +6,14 @@ import math
 import warnings
 from typing import TYPE_CHECKING
 
+import attrs
+
 from mlc_core import events
 from mlc_core.collector import no_collection
 from mlc_core.errors import CheckpointWarning, ConfigurationError, StorageError
 from mlc_core.history import read_history, remembered_monitor, write_note
-from mlc_core.naming import check_name
+from mlc_core.naming import check_name, is_given_name
+from mlc_core.records import Decision
 from mlc_core.retention import decide
 from mlc_core.shelf import PIN, POINTERS
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlc_core.protocols import RetentionPolicy
-    from mlc_core.records import Decision, Monitor, Saved
+    from mlc_core.records import Monitor, Saved
     from mlc_core.shelf import Shelf
 
 __all__ = ["Keeper"]
@@ -50,14 +53,27 @@ class Keeper:
             self._shelf.index.refresh()
         return self._decide()
 
-    def _decide(self) -> tuple[Decision, ...]:
+    def _decide(self, spare: str | None = None) -> tuple[Decision, ...]:
         with no_collection():  # a decision for each of a hundred thousand, and nothing to collect
-            return decide(self.policy, self._shelf.index.saved, pinned=self._shelf.pinned)
+            saved = self._shelf.trusted
+            named = [one for one in saved if not is_given_name(one.name)]
+            given = [one for one in saved if is_given_name(one.name)] if named else saved
+            decisions = decide(self.policy, given, pinned=self._shelf.pinned)
+            by_hand = [Decision(saved=one, keep=True, reason="a person named it, and removes it") for one in named]
+            decided = sorted((*decisions, *by_hand), key=lambda one: one.saved.sequence) if named else decisions
+            just = "just saved; the next save may remove it"
+            return tuple(
+                attrs.evolve(one, keep=True, reason=just) if one.saved.id == spare and not one.keep else one
+                for one in decided
+            )
 
-    def prune(self, *, only: Collection[str] | None = None) -> tuple[Decision, ...]:
+    def prune(self, *, only: Collection[str] | None = None, spare: str | None = None) -> tuple[Decision, ...]:
         """Remove what the policy does not keep, and return what was decided.
 
+        What is called otherwise than we call checkpoints was copied or renamed by a person, and stays.
+
         Args:
+            spare: The id of one that stays this time: what was just saved can be returned to whoever saved it.
             only: Ids of those that may be removed, as a person was shown; the others stay, whatever the policy says.
 
         Raises:
@@ -68,7 +84,7 @@ class Keeper:
         troubles: list[StorageError] = []
         with storage.lock():
             self._shelf.index.catch_up()
-            decisions = tuple(one for one in self._decide() if one.keep or only is None or one.saved.id in only)
+            decisions = tuple(one for one in self._decide(spare) if one.keep or only is None or one.saved.id in only)
             for one in decisions:
                 if one.keep:
                     continue

@@ -56,4 +56,5 @@ class StepGate:
         saving = self._saving
         if saving is not None:
             saving.staged.exception()  # what failed is told where every failed save is told
-            self._saving = None  # not before: who interrupts the wait has not waited
+            if self._saving is saving:  # and no later one, from another thread
+                self._saving = None  # not before: who interrupts the wait has not waited

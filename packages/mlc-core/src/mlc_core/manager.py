@@ -19,6 +19,7 @@ from mlc_core.options import (
     choose_monitor,
     choose_retention,
     choose_strategy,
+    go_on_monitoring,
     open_place,
 )
 from mlc_core.restore import Restored, restore
@@ -51,7 +52,7 @@ class CheckpointManager:
         save_strategy: A name among `save_strategies()` (`best`, `epoch`, `interval`, `all`, …), a strategy, or a
             function that says of a moment whether to save it.
         max_checkpoints: How many to keep: the best, the latest, and the ones before. Default 5.
-        monitor_metric: The metric that says which is best. Needed by `best`.
+        monitor_metric: The metric that says which is best. Needed by `best`. Without: what was monitored here last.
         mode: `max` if more of the metric is better, `min` if less is. Needed with *monitor_metric*.
         retention: A policy instead of *max_checkpoints*.
         save_optimizer: Whether checkpoints hold the optimizer that they are given.
@@ -86,14 +87,15 @@ class CheckpointManager:
         self.checkpoint_dir = checkpoint_dir
         self.model_name = check_name(model_name)
         self.strategy = choose_strategy(save_strategy)
-        self.monitor = choose_monitor(monitor_metric, mode, self.strategy)
-        policy = choose_retention(retention, max_checkpoints, self.monitor, self.strategy)
+        monitor = choose_monitor(monitor_metric, mode, self.strategy)
+        policy = choose_retention(retention, max_checkpoints, monitor, self.strategy)
         self._leaves_out = {"optimizer": not save_optimizer, "scheduler": not save_scheduler}
         self._serializer = serializer
         serializers().find(serializer)  # a wrong name is refused now, not after the first epoch
         open_door("mlc_core")
         self.storage = open_place(checkpoint_dir, self.model_name)
         self.storage.sweep()
+        self.monitor, policy = go_on_monitoring(self.storage, monitor, policy)
         self._shelf = Shelf(self.storage, self.monitor)
         self._keeper = Keeper(self._shelf, policy, monitor=self.monitor)
         self._saver = Saver(self._shelf, self._keeper, model=self.model_name, run=run)
@@ -163,9 +165,13 @@ class CheckpointManager:
         facts = self._decider.decide(reason, epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
         if facts is None:
             return None
-        plan = lay_out(self._gather(model, optimizer, scheduler, items), serializer=self._serializer)
-        self._background.wait()
-        saved = self._saver.save(plan, facts)
+        try:
+            plan = lay_out(self._gather(model, optimizer, scheduler, items), serializer=self._serializer)
+            self._background.wait()
+            saved = self._saver.save(plan, facts)
+        except BaseException:
+            self._decider.take_back()
+            raise
         self._decider.save_seconds = time.perf_counter() - began
         return self.storage.location(saved.name)
 
@@ -344,8 +350,7 @@ class CheckpointManager:
         if wanted is None or wanted in POINTERS:
             reader, state, passed_over = self._shelf.load_first_valid(wanted, only=only, verify=verify)
         else:
-            reader, passed_over = self._shelf.open(wanted), ()
-            state = reader.load(only=only, verify=verify)
+            (reader, state), passed_over = self._shelf.load(wanted, only=only, verify=verify), ()
         if passed_over:
             msg = f"loading {reader.location}, and not what cannot be used: {'; '.join(passed_over)}"
             warnings.warn(msg, CheckpointWarning, stacklevel=2)

@@ -18,7 +18,7 @@ from mlc_core.state.tree import TensorSink, decode, encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FORMAT", "LARGEST", "MOST", "decode_manifest", "encode_manifest"]
+__all__ = ["FIELDS", "FORMAT", "LARGEST", "MOST", "decode_manifest", "encode_manifest"]
 
 FORMAT = "mlc-checkpoint/2"
 LARGEST = 64 << 20  # bytes; a manifest is a few kilobytes, and a hostile one must not fill the memory
@@ -106,6 +106,14 @@ def _count(value: Any) -> int:
     return value
 
 
+def _number(value: Any) -> int:
+    found = _count(value)
+    if found >= MOST >> 1:
+        msg = f"{found} is no number of a commit"  # the next one must be writable, too
+        raise ValueError(msg)
+    return found
+
+
 def _seconds(value: Any) -> float:
     if type(value) is not float or not 0 <= value < MOST:
         msg = f"{str(value)[:80]!r} is no number of seconds"
@@ -185,7 +193,7 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "name": lambda value: check_name(_text(value)),
     "id": _text,
-    "sequence": _count,
+    "sequence": _number,
     "run": _optional(_text),
     "epoch": _optional(_count),
     "step": _optional(_count),

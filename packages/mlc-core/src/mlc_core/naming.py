@@ -11,12 +11,18 @@ from mlc_core.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-__all__ = ["MANIFEST", "STATE", "check_name", "entry_names", "is_name"]
+__all__ = ["MANIFEST", "STATE", "check_name", "entry_names", "is_given_name", "is_name"]
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
 
+GIVEN = re.compile(r"(epoch_\d+(_step_\d+)?|step_\d+|checkpoint)(_r\d+)?")
 SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=-]{0,127}")
+
+
+def is_given_name(name: str) -> bool:
+    """Say whether *name* is one that `entry_names` gives, and not one that a person gave to a copy."""
+    return GIVEN.fullmatch(name) is not None
 
 
 def is_name(name: str) -> bool:

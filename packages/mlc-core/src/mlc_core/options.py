@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import operator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+import attrs
+
 from mlc_core.catalogs import open_storage, save_strategies
-from mlc_core.errors import ConfigurationError
+from mlc_core.errors import ConfigurationError, StorageError
+from mlc_core.history import read_history, remembered_monitor
 from mlc_core.manifest import MOST
 from mlc_core.protocols import SaveStrategy
 from mlc_core.records import Monitor
@@ -31,6 +35,7 @@ __all__ = [
 ]
 
 MAX_CHECKPOINTS = 5
+RECENT = 10_000  # notes, among which is the one that says what was monitored
 MONITORING: dict[type, str] = {Adaptive: "adaptive", Best: "best", PerformanceBased: "performance_based"}
 
 
@@ -100,6 +105,22 @@ def choose_retention(
         msg = "max_checkpoints=1 cannot keep both the best and the latest; take 2, or save_strategy='best'"
         raise ConfigurationError(msg)
     return KeepBestAndLatest(count=count, metric=monitor.metric, mode=monitor.mode)
+
+
+def go_on_monitoring(
+    storage: Storage, monitor: Monitor | None, policy: RetentionPolicy
+) -> tuple[Monitor | None, RetentionPolicy]:
+    """Return *monitor*, or what the last training here monitored, and the *policy* that then keeps its best, too.
+
+    A script that resumes or evaluates without naming the metric must not take the best checkpoint for any other.
+    """
+    if monitor is not None:
+        return monitor, policy
+    with suppress(StorageError):
+        monitor = remembered_monitor(read_history(storage, last=RECENT))
+    if monitor is not None and isinstance(policy, KeepBestAndLatest) and policy.metric is None:
+        policy = attrs.evolve(policy, metric=monitor.metric, mode=monitor.mode)
+    return monitor, policy
 
 
 def open_place(place: Path | str, model_name: str) -> Storage:

@@ -42,6 +42,7 @@ class Facts:
     metrics: Mapping[str, float]
     elapsed: float
     strategy: Mapping[str, Any]
+    """What the strategy remembers of it, if it is saved."""
 
     def saved(
         self, *, model: str, run: str | None, name: str, sequence: int, files: Uncommitted | None = None
@@ -109,7 +110,7 @@ class Saver:
         """Tell of *saved*, which is durable now, and remove what goes."""
         events.checkpoint_saved(saved, self._shelf.storage)
         try:
-            self._keeper.prune()
+            self._keeper.prune(spare=saved.id)
         except StorageError as error:
             msg = f"{saved.name} is saved, and what it replaces could not be removed: {error}"
             warnings.warn(msg, CheckpointWarning, stacklevel=4)

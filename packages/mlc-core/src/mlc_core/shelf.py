@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from mlc_core.errors import CheckpointNotFoundError, CheckpointWarning, CorruptCheckpointError, StorageError
 from mlc_core.index import Index
 from mlc_core.reader import CheckpointReader, open_checkpoint
+from mlc_core.retention.ranking import rank
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from typing import Any
 
     from mlc_core.protocols import Storage
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["PIN", "POINTERS", "Shelf"]
 
 POINTERS = ("best", "latest")
+ATTEMPTS = 5  # to load from a directory that somebody else saves to and removes from meanwhile
 PIN = "pinned-"  # a pin is a pointer: it is there for people, moves with the directory, and goes with its checkpoint
 
 
@@ -34,8 +36,17 @@ class Shelf:
 
     @property
     def best(self) -> Saved | None:
-        """The best by the monitor, as of the last refresh."""
-        return self.index.best(self._monitor)
+        """The best by the monitor, as of the last refresh; what was found to be corrupt is not."""
+        best = self.index.best(self._monitor)
+        if best is None or self._monitor is None or best.id not in self._distrusted:
+            return best
+        return next(iter(rank(self.trusted, self._monitor)), None)
+
+    @property
+    def trusted(self) -> Sequence[Saved]:
+        """The checkpoints in order of commit, without those that were found to be corrupt: these count for nothing."""
+        saved = self.index.saved
+        return [one for one in saved if one.id not in self._distrusted] if self._distrusted else saved
 
     @property
     def trusted_latest(self) -> Saved | None:
@@ -76,6 +87,17 @@ class Shelf:
                 raise
             return open_checkpoint(wanted)
 
+    def load(
+        self, wanted: str, *, only: str | Collection[str] | None, verify: bool
+    ) -> tuple[CheckpointReader, dict[str, Any]]:
+        """Load the checkpoint that *wanted* names; one that is corrupt shares no file with later ones."""
+        reader = self.open(wanted)
+        try:
+            return reader, reader.load(only=only, verify=verify)
+        except (CorruptCheckpointError, StorageError):
+            self._distrusted.add(reader.saved.id)
+            raise
+
     def load_first_valid(
         self, pointer: str | None, *, only: str | Collection[str] | None, verify: bool
     ) -> tuple[CheckpointReader, dict[str, Any], tuple[str, ...]]:
@@ -85,6 +107,19 @@ class Shelf:
             CheckpointNotFoundError: If there is none.
             CorruptCheckpointError, StorageError: If none can be loaded; which of the two is what the first one raised.
         """
+        for _ in range(ATTEMPTS):
+            before = self.index.saved
+            try:
+                return self._load_first_valid(pointer, only=only, verify=verify)
+            except (CheckpointNotFoundError, CorruptCheckpointError):
+                self.index.refresh()
+                if self.index.saved == before:
+                    raise  # else a training removed what was being loaded, and has saved another
+        return self._load_first_valid(pointer, only=only, verify=verify)
+
+    def _load_first_valid(
+        self, pointer: str | None, *, only: str | Collection[str] | None, verify: bool
+    ) -> tuple[CheckpointReader, dict[str, Any], tuple[str, ...]]:
         readers = self.candidates(pointer)
         troubles: list[CorruptCheckpointError | StorageError] = []
         for reader in readers:

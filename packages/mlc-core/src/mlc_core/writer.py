@@ -15,9 +15,9 @@ import attrs
 
 from mlc_core.catalogs import serializers
 from mlc_core.collector import no_collection
-from mlc_core.errors import StorageError
-from mlc_core.manifest import encode_manifest
-from mlc_core.naming import STATE
+from mlc_core.errors import CorruptCheckpointError, StorageError
+from mlc_core.manifest import decode_manifest, encode_manifest
+from mlc_core.naming import MANIFEST, STATE
 from mlc_core.records import FileRecord, Saved
 from mlc_core.shards import cut, index_document, index_name, shard_names
 from mlc_core.state import collect, encode_document
@@ -142,21 +142,36 @@ def draft(
                 linked[one.name] = found
     staging = storage.stage(sum(one.size for one in plan.contents if one.name not in linked))
     try:
-        records = tuple(_put(staging, one, before, linked.get(one.name), write) for one in plan.contents)
+        records = tuple(_put(storage, staging, one, before, linked.get(one.name), write) for one in plan.contents)
         yield Draft(staging, plan, records)
     finally:
         staging.discard()  # does nothing after a commit
 
 
-def _put(staging: Staging, content: Content, before: Saved | None, same: FileRecord | None, write: Write) -> FileRecord:
+def _put(
+    storage: Storage,
+    staging: Staging,
+    content: Content,
+    before: Saved | None,
+    same: FileRecord | None,
+    write: Write,
+) -> FileRecord:
     if before is not None and same is not None:
-        with suppress(StorageError):  # it was removed or changed meanwhile, or has as many links as it can: write it
-            cast("LinkingStaging", staging).link(content.name, before.name)
-            return attrs.evolve(same, item=content.item, serializer=content.serializer)
+        # It may have been removed or changed meanwhile, or have as many links as it can: then it is written.
+        with suppress(CorruptCheckpointError, StorageError, FileNotFoundError), storage.lock():
+            if _is_still(storage, before, same):
+                cast("LinkingStaging", staging).link(content.name, before.name)
+                return attrs.evolve(same, item=content.item, serializer=content.serializer)
     digest = write(staging, content)
     return FileRecord(
         name=content.name, size=content.size, xxh3_128=digest, serializer=content.serializer, item=content.item
     )
+
+
+def _is_still(storage: Storage, before: Saved, record: FileRecord) -> bool:
+    """Say whether the entry of that name is this very checkpoint: a name may come again."""
+    found = decode_manifest(storage.read(before.name, MANIFEST), before.name)
+    return found.id == before.id and len(storage.read(before.name, record.name)) == record.size
 
 
 def new_id() -> str:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from mlc_core.decider import Decider
+from mlc_core.errors import CorruptCheckpointError
 from mlc_core.keeper import Keeper
 from mlc_core.manifest import encode_manifest
+from mlc_core.reader import CheckpointReader
 from mlc_core.saver import Saver
 from mlc_core.shelf import POINTERS
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlc_core.protocols import RetentionPolicy, SaveStrategy, Staging
-    from mlc_core.reader import CheckpointReader
     from mlc_core.records import FileRecord, Monitor, Saved
     from mlc_core.saver import Facts
     from mlc_core.shelf import Shelf
@@ -105,5 +106,12 @@ class Desk:
         """
         if wanted is not None and wanted not in POINTERS:
             return [self._shelf.open(wanted)], ()
-        found = list(self._shelf.candidates(wanted))
-        return found, tuple(str(cause) for cause in self._shelf.index.damaged.values())
+        readers, causes = [], [str(cause) for cause in self._shelf.index.damaged.values()]
+        for reader in self._shelf.candidates(wanted):
+            try:
+                readers.append(CheckpointReader(reader.storage, self._shelf.index.confirm(reader.saved)))
+            except CorruptCheckpointError as error:
+                causes.append(str(error))
+        if not readers:
+            raise CorruptCheckpointError("; ".join(causes))
+        return readers, tuple(causes)

@@ -8,7 +8,8 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mlc_core.errors import EntryExistsError
+from mlc_core.errors import ConfigurationError, EntryExistsError
+from mlc_core.naming import MANIFEST
 from mlc_core.storage import files
 
 if TYPE_CHECKING:
@@ -45,9 +46,13 @@ def publish(written: Path, path: Path, *, overwrite: bool) -> None:
     """Let the file *written*, complete and synced, be *path*; its directory is yet to be synced.
 
     Raises:
+        ConfigurationError: If *path* lies in a checkpoint.
         EntryExistsError: If there is something at *path*, and not *overwrite*.
         StorageError: If the file system does not do it.
     """
+    if (path.parent / MANIFEST).exists():
+        msg = f"{path.parent} is a checkpoint, and nothing in one is ever changed; export to another directory"
+        raise ConfigurationError(msg)
     with files.failures(path):
         if overwrite:
             written.replace(path)

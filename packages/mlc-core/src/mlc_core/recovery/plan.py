@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import xxhash
 
-from mlc_core.errors import CorruptCheckpointError, StorageError
+from mlc_core.errors import CheckpointNotFoundError, CorruptCheckpointError, StorageError
 from mlc_core.naming import MANIFEST
 from mlc_core.reader import CheckpointReader
 from mlc_core.records import FileRecord
@@ -65,6 +65,9 @@ def plan_repairs(
     repairs: list[Repair] = []
     hopeless: list[Examined] = []
     names = set(tokens)
+    if name is not None and name not in tokens:
+        msg = f"{storage.location(name)} is called as no checkpoint here is; rename it, and repair it then"
+        raise CheckpointNotFoundError(msg)
     for entry in sorted(tokens) if name is None else [name]:
         examined = examine(storage, entry, advance)
         if examined is None:

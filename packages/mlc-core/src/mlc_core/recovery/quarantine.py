@@ -66,6 +66,12 @@ def _notes(storage: Storage) -> Sequence[Note]:
         return ()  # the note that is about to be written will say so
 
 
+def _was_pinned(notes: Sequence[Note], wanted: str) -> bool:
+    """Say whether the checkpoint of this id was pinned when it was set aside."""
+    last = next((one for one in reversed(notes) if one.event == "quarantined" and one.id == wanted), None)
+    return last is not None and last.facts.get("pinned") is True
+
+
 def _believed(storage: Storage, name: str) -> Saved | None:
     try:
         return read_saved(storage, name)
@@ -104,6 +110,8 @@ def restore(storage: LocalStorage, aside: Aside, *, name: str | None = None, mon
         with files.failures(aside.path, missing=CheckpointNotFoundError):
             aside.path.rename(target)
             files.sync_directory(target.parent)
+        if aside.saved is not None and _was_pinned(_notes(storage), aside.saved.id):
+            storage.point(f"{PIN}{target.name}", target.name)
         Shelf(storage, monitor).follow()
     write_note(storage, "restored", name=target.name, id=aside.saved.id if aside.saved else None)
     return target

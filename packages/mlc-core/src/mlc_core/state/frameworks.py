@@ -201,7 +201,7 @@ def pin(slab: Slab) -> Slab:
 
 
 def wait_for_devices() -> None:
-    """Wait until what was asked of CUDA's current streams is done: other threads copy, and their streams do not wait."""
+    """Wait until CUDA's current streams have done their work: the threads that copy have others, which do not wait."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         for device in range(torch.cuda.device_count()):

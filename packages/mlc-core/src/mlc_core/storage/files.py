@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
     from mlc_core.protocols import Buffer
 
-__all__ = ["check_room", "failures", "is_abandoned", "make_directory", "sync_directory", "view", "write_durably"]
+__all__ = [
+    "check_room",
+    "failures",
+    "is_abandoned",
+    "make_directory",
+    "open_plain",
+    "sync_directory",
+    "view",
+    "write_durably",
+]
 
 WORTH_RESERVING = 1 << 20  # bytes; below, one plain write is quicker and tells as soon that the disk is full
 WORTH_MAPPING = 1 << 16  # bytes; below, a plain read is as quick, and a bad disk is an error instead of a signal
@@ -65,14 +74,25 @@ def check_room(directory: Path, needed: int) -> None:
         raise DiskFullError(msg)
 
 
+def open_plain(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Open *path* if it is a plain file: a pipe must not make us wait, and a link must not lead us elsewhere.
+
+    Raises:
+        StorageError: If it is anything else.
+    """
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        msg = f"{path} is no plain file"
+        raise StorageError(msg)
+    return descriptor
+
+
 def view(path: Path) -> memoryview:
     """Return the content of *path*: read if it is short, else mapped privately, to be read when it is looked at."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not make us wait
+    descriptor = open_plain(path)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            msg = f"{path} is no plain file"
-            raise StorageError(msg)
         if status.st_size >= WORTH_MAPPING:
             return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
         with os.fdopen(descriptor, "rb", closefd=False) as opened:

@@ -85,7 +85,7 @@ class LocalStorage:
     def _token(self, entry: str, place: str) -> str | None:
         try:
             status = os.stat(f"{self._root}/{entry}/{MANIFEST}")  # noqa: PTH116 - a Path for each costs more than the call
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:
             return "unreadable"  # reading will say why
@@ -168,8 +168,15 @@ class LocalStorage:
 
     def _make(self, folder: str) -> Path:
         path = self._root / folder
+        if not self._is_here(folder):
+            msg = f"{path} leads elsewhere; nothing is written or deleted there: remove the link"
+            raise StorageError(msg)
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def _is_here(self, folder: str) -> bool:
+        """Say whether *folder* is ours and no link: what is swept there is deleted."""
+        return not any((self._root / path).is_symlink() for path in (OWN, folder))
 
     def remove(self, entry: str) -> None:
         """Rename *entry* out of sight; it is deleted soon after."""
@@ -212,10 +219,14 @@ class LocalStorage:
         link = self._root / check_name(pointer)
         with files.failures(link):
             if entry is None:
-                link.unlink(missing_ok=True)
+                if link.is_symlink():
+                    link.unlink(missing_ok=True)
                 return
             if link.is_symlink() and str(link.readlink()) == entry:
                 return
+            if os.path.lexists(link) and not (link.is_symlink() and is_name(str(link.readlink()))):
+                msg = f"{link} is there and no link of ours; move it away, or call the pointer otherwise"
+                raise StorageError(msg)
             new = self._make(TRASH) / uuid.uuid4().hex
             new.symlink_to(check_name(entry))  # relative to where it will be
             new.replace(link)
@@ -233,11 +244,12 @@ class LocalStorage:
     def sweep(self) -> Sequence[str]:
         """Remove staging directories that no living process holds, and trash that was not taken out."""
         swept = []
-        for path in sorted([*self._root.glob(f"{STAGING}/*"), *self._root.glob(f"{TRASH}/*")]):
+        here = [folder for folder in (STAGING, TRASH) if self._is_here(folder)]
+        for path in sorted(path for folder in here for path in self._root.glob(f"{folder}/*")):
             with suppress(OSError):  # another process may be sweeping too
                 if time.time() - path.lstat().st_mtime < GRACE:
                     continue
-                if path.is_symlink():
+                if path.is_symlink() or path.is_file():
                     path.unlink()
                 elif files.is_abandoned(path):
                     shutil.rmtree(path)
@@ -260,7 +272,7 @@ class LocalStorage:
         """Append to `history.jsonl`, in one call, so that lines of several processes do not mix."""
         with files.failures(self._root / HISTORY):
             self._make(OWN)
-            descriptor = os.open(self._root / HISTORY, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = files.open_plain(self._root / HISTORY, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             try:
                 os.write(descriptor, line + b"\n")
             finally:
@@ -272,7 +284,7 @@ class LocalStorage:
         with files.failures(path):
             if not path.exists():
                 return ()
-            with path.open("rb") as file:
+            with os.fdopen(files.open_plain(path), "rb") as file:
                 if last is not None:
                     file.seek(max(0, file.seek(0, os.SEEK_END) - last * LONG_LINE))
                     if file.tell():
@@ -318,7 +330,9 @@ class LocalStaging:
         with files.failures(target):
             os.link(source / file, target, follow_symlinks=False)
             try:
-                changed = target.stat().st_mtime_ns > (source / MANIFEST).stat().st_mtime_ns
+                status = target.lstat()
+                written = (source / MANIFEST).stat().st_mtime_ns
+                changed = not stat.S_ISREG(status.st_mode) or status.st_mtime_ns > written  # a link leads elsewhere
             except OSError:  # another process may remove it at this moment
                 target.unlink()
                 raise
