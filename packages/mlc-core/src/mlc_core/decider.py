@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Decider"]
 
+PATIENCE = 3  # epochs without the monitored metric until that is told
+
 
 class Decider:
     """Asks *strategy* about moments of *model*, whose checkpoints are on *shelf* and under way in *background*."""
@@ -44,7 +46,8 @@ class Decider:
         latest = shelf.index.latest
         self._clock = RunningTime(latest.elapsed if latest else 0.0)
         self._before: dict[str, Any] | None = None
-        self._warned = monitor is None
+        self._lacking: int | None = 0
+        """How many epochs had no such metric; None once one had."""
         self.save_seconds: float | None = None
         """How long the last save kept the caller waiting."""
 
@@ -63,6 +66,13 @@ class Decider:
             ConfigurationError: If an epoch, a step or a metric is none.
             MlcError: What a save in the background has met since the last moment.
         """
+        numbers = read_numbers(metrics)
+        if (
+            self._monitor is not None
+            and self._monitor.value(numbers) is not None
+            and not self._shelf.index.is_current()
+        ):
+            self._shelf.index.refresh()  # the best may have been set aside since the last commit
         under_way: tuple[Saved, ...] = ()
         if self._background is not None:
             self._background.check()
@@ -72,7 +82,7 @@ class Decider:
             epoch=read_count("epoch", epoch),
             step=read_count("step", step),
             epoch_ended=epoch_ended,
-            metrics=read_numbers(metrics),
+            metrics=numbers,
             monitor=self._monitor,
             best=self._best(under_way),
             latest=under_way[-1] if under_way else self._shelf.index.latest,
@@ -85,13 +95,19 @@ class Decider:
         return self._strategy.should_save(moment)
 
     def _check_metric(self, moment: Moment) -> None:
-        """Say so once if the metrics of an epoch lack the one that is monitored: it may be called otherwise."""
-        if self._warned or self._monitor is None or not moment.epoch_ended or not moment.metrics:
+        """Say so once if epochs lack the metric that is monitored: it may be called otherwise."""
+        if self._monitor is None or not moment.epoch_ended or self._lacking is None:
             return
-        self._warned = True
-        if self._monitor.metric not in moment.metrics:
-            names = ", ".join(sorted(moment.metrics))
-            msg = f"{self._monitor.metric!r} is monitored, and the metrics of this epoch are {names}: none can be best"
+        if self._monitor.metric in moment.metrics:
+            self._lacking = None
+            return
+        self._lacking += 1
+        if self._lacking == PATIENCE:
+            names = ", ".join(sorted(moment.metrics)) or "none"
+            msg = (
+                f"{self._monitor.metric!r} is monitored, and {PATIENCE} epochs had no such metric (the last one: {names}): "
+                "none of them can be best"
+            )
             warnings.warn(msg, CheckpointWarning, stacklevel=5)
 
     def _best(self, under_way: tuple[Saved, ...]) -> Saved | None:

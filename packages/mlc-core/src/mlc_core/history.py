@@ -116,5 +116,5 @@ def remembered_monitor(notes: Sequence[Note]) -> Monitor | None:
     for note in reversed(notes):
         if note.event == "monitored":
             metric, mode = note.facts.get("metric"), note.facts.get("mode")
-            return Monitor(metric=metric, mode=mode) if isinstance(metric, str) and mode in {"min", "max"} else None
+            return Monitor(metric=metric, mode=mode) if isinstance(metric, str) and mode in ("min", "max") else None
     return None

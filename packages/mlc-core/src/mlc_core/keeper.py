@@ -136,10 +136,10 @@ class Keeper:
         """Let *pointer*, as `final`, lead to *checkpoint*, until that one is removed.
 
         Raises:
-            ConfigurationError: If *pointer* is `best` or `latest`, which follow the index, or means a pin.
+            ConfigurationError: If *pointer* is `best` or `latest`, which follow the index, or means a pin or a checkpoint.
             CheckpointNotFoundError: If there is no such checkpoint here.
         """
-        if pointer in POINTERS or pointer.startswith(PIN):
+        if pointer in POINTERS or pointer.startswith(PIN) or is_given_name(pointer):
             msg = f"{pointer!r} is set by the manager itself; choose another name"
             raise ConfigurationError(msg)
         with self._shelf.storage.lock():

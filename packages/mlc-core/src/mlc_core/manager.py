@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlc_core import events
@@ -29,7 +30,7 @@ from mlc_core.writer import lay_out
 from mlc_hooks import open_door
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import Self
@@ -54,7 +55,7 @@ class CheckpointManager:
         max_checkpoints: How many to keep: the best, the latest, and the ones before. Default 5.
         monitor_metric: The metric that says which is best. Needed by `best`. Without: what was monitored here last.
         mode: `max` if more of the metric is better, `min` if less is. Needed with *monitor_metric*.
-        retention: A policy instead of *max_checkpoints*.
+        retention: A policy instead of *max_checkpoints*, or the name of one among `retention_policies()`.
         save_optimizer: Whether checkpoints hold the optimizer that they are given.
         save_scheduler: The same for the scheduler.
         serializer: A name among `serializers()`.
@@ -76,7 +77,7 @@ class CheckpointManager:
         monitor_metric: str | None = None,
         mode: Mode | None = None,
         *,
-        retention: RetentionPolicy | None = None,
+        retention: str | RetentionPolicy | None = None,
         save_optimizer: bool = True,
         save_scheduler: bool = True,
         serializer: str = "safetensors",
@@ -207,9 +208,13 @@ class CheckpointManager:
             return None
         if lazy:
             self._gate.watch(optimizer)
-        plan = lay_out(self._gather(model, optimizer, scheduler, items), serializer=self._serializer)
-        later = only_steps_change(model, optimizer) if lazy else _nothing
-        saving = self._background.submit(plan, facts, later=later, location=self.storage.location)
+        try:
+            plan = lay_out(self._gather(model, optimizer, scheduler, items), serializer=self._serializer)
+            later = only_steps_change(model, optimizer) if lazy else _nothing
+            saving = self._background.submit(plan, facts, later=later, location=self.storage.location)
+        except BaseException:
+            self._decider.take_back()
+            raise
         if lazy:
             self._gate.close_until_staged(saving)
         self._decider.save_seconds = time.perf_counter() - began
@@ -257,6 +262,10 @@ class CheckpointManager:
     ) -> dict[str, object]:
         named = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
         given = {name: item for name, item in named.items() if item is not None}
+        for name in ("optimizer", "scheduler"):
+            if not hasattr(given.get(name, {}), "state_dict") and not isinstance(given.get(name, {}), Mapping):
+                msg = f"{name}={str(given[name])[:80]} has no state_dict(); name the arguments: {name}=…, epoch=…"
+                raise ConfigurationError(msg)
         twice = sorted(set(given) & set(items or {}))
         if twice:
             msg = f"{', '.join(twice)} is given twice, as an argument and among items"

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import attrs
 
-from mlc_core.catalogs import open_storage, save_strategies
+from mlc_core.catalogs import open_storage, retention_policies, save_strategies
 from mlc_core.errors import ConfigurationError, StorageError
 from mlc_core.history import read_history, remembered_monitor
 from mlc_core.manifest import MOST
-from mlc_core.protocols import SaveStrategy
+from mlc_core.protocols import RetentionPolicy, SaveStrategy
 from mlc_core.records import Monitor
 from mlc_core.retention import KeepBestAndLatest
 from mlc_core.strategies import Adaptive, AllOf, AnyOf, Best, FromFunction, PerformanceBased
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from mlc_core.protocols import RetentionPolicy, Storage
+    from mlc_core.protocols import Storage
     from mlc_core.records import Mode, Moment
 
 __all__ = [
@@ -81,23 +82,29 @@ def choose_strategy(given: str | SaveStrategy | Callable[[Moment], object]) -> S
 
 
 def choose_retention(
-    policy: RetentionPolicy | None, count: int | None, monitor: Monitor | None, strategy: SaveStrategy
+    policy: str | RetentionPolicy | None, count: int | None, monitor: Monitor | None, strategy: SaveStrategy
 ) -> RetentionPolicy:
     """Return *policy*, or what *count* checkpoints mean: the best and the latest, then the ones before.
 
     With the strategy `best` one checkpoint can be both, so a *count* of 1 will do.
 
     Raises:
-        ConfigurationError: If both are given, or one checkpoint would have to be both best and latest.
+        ConfigurationError: If both are given, one of them is none, or one checkpoint would have to be both best and
+            latest.
+        UnknownNameError: If no plugin offers a policy of that name.
     """
     if policy is not None:
         if count is not None:
             msg = f"retention and max_checkpoints={count} both say what to keep; give one"
             raise ConfigurationError(msg)
-        return policy
+        chosen = retention_policies().make(policy) if isinstance(policy, str) else policy
+        if isinstance(chosen, type) or not isinstance(chosen, RetentionPolicy):
+            msg = f"retention={policy!r} must be a name as 'latest', or a policy as KeepLatest(count=3)"
+            raise ConfigurationError(msg)
+        return chosen
     count = MAX_CHECKPOINTS if count is None else count
-    if count < 1:
-        msg = f"max_checkpoints={count} must be 1 or more"
+    if type(count) is not int or count < 1:
+        msg = f"max_checkpoints={count!r} must be 1 or more"
         raise ConfigurationError(msg)
     if monitor is None:
         return KeepBestAndLatest(count=count)
@@ -125,7 +132,9 @@ def go_on_monitoring(
 
 def open_place(place: Path | str, model_name: str) -> Storage:
     """Open the storage of *model_name* in the directory or URL *place*."""
-    return open_storage(f"{place.rstrip('/')}/{model_name}" if isinstance(place, str) else place / model_name)
+    if isinstance(place, str) and "://" in place:
+        return open_storage(f"{place.rstrip('/')}/{model_name}")
+    return open_storage(Path(place).expanduser() / model_name)
 
 
 def read_count(name: str, value: SupportsIndex | None) -> int | None:
@@ -153,6 +162,9 @@ def read_numbers(metrics: Mapping[Any, Any] | None) -> dict[str, float]:
     Raises:
         ConfigurationError: If one is no number, or its name no text; names it.
     """
+    if metrics is not None and not isinstance(metrics, Mapping):
+        msg = f"metrics={str(metrics)[:80]} must be numbers by name, as {{'val_dice': 0.85}}"
+        raise ConfigurationError(msg)
     numbers = {}
     for name, value in (metrics or {}).items():
         if not isinstance(name, str):

@@ -104,7 +104,12 @@ def restore(
         MismatchError: If one does not fit. Nothing was changed, unless the message says what was.
     """
     where = reader.location
-    named = {"model": model, "optimizer": optimizer, "scheduler": scheduler, **(items or {})}
+    own = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    twice = sorted(name for name, one in own.items() if one is not None and name in (items or {}))
+    if twice:
+        msg = f"{', '.join(twice)} is given twice, as an argument and among items"
+        raise ConfigurationError(msg)
+    named = {**own, **(items or {})}
     given = {name: target for name, target in named.items() if target is not None}
     absent = [name for name in given if name not in state]
     if absent:

@@ -111,7 +111,7 @@ class Saver:
         events.checkpoint_saved(saved, self._shelf.storage)
         try:
             self._keeper.prune(spare=saved.id)
-        except StorageError as error:
+        except Exception as error:  # a policy may be anybody's
             msg = f"{saved.name} is saved, and what it replaces could not be removed: {error}"
             warnings.warn(msg, CheckpointWarning, stacklevel=4)
 

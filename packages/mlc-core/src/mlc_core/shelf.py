@@ -69,7 +69,8 @@ class Shelf:
         """
         self.index.refresh()
         name = Path(wanted).name
-        here = wanted in {name, str(self.storage.location(name))}
+        place = self.storage.location(name)
+        here = wanted in {name, str(place)} or (isinstance(place, Path) and Path(wanted).absolute() == place.absolute())
         name = self.storage.pointers().get(name, name)
         if here and name in self.index.damaged:
             raise self.index.damaged[name]
@@ -160,6 +161,11 @@ class Shelf:
         A storage that cannot have them warns: the index is the truth, and a checkpoint is no worse without a link.
         """
         try:
+            for pointer in POINTERS:  # a copy of the directory that followed the links made a directory of each
+                copied = self.index.get(pointer)
+                if copied and any(one.id == copied.id and one.name != pointer for one in self.index.saved):
+                    self.storage.remove(pointer)
+                    self.index.forget([pointer])
             if self._monitor is not None:
                 self.index.point("best", self.best.name if self.best else None)
             self.index.point("latest", self.index.latest.name if self.index.latest else None)

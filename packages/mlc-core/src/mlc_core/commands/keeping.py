@@ -108,7 +108,12 @@ def prune(
         monitor = find_monitor(storage, metric, mode)
         policy = _join(policies) if keep is None else _keep(keep, monitor, storage)
         keeper = Keeper(Shelf(storage, monitor), policy)
-        keepers.append((storage, keeper, keeper.plan()))
+        plan = keeper.plan()
+        if metric is not None and plan and not any(metric in each.saved.metrics for each in plan):
+            known = ", ".join(sorted({name for each in plan for name in each.saved.metrics})) or "none"
+            msg = f"no checkpoint in {storage.location('')} has a metric {metric!r}; there are: {known}"
+            raise click.UsageError(msg)
+        keepers.append((storage, keeper, plan))
     gone = [each for _, _, plan in keepers for each in plan if not each.keep]
     if not as_json:
         for storage, _, plan in keepers:

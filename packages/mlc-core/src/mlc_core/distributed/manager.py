@@ -23,7 +23,7 @@ from mlc_core.distributed.writer import ShardedWriter
 from mlc_core.errors import CheckpointWarning, ConfigurationError, CorruptCheckpointError, StorageError
 from mlc_core.manifest import decode_manifest, encode_manifest
 from mlc_core.naming import check_name
-from mlc_core.options import choose_monitor, choose_retention, choose_strategy, open_place
+from mlc_core.options import choose_monitor, choose_retention, choose_strategy, go_on_monitoring, open_place
 from mlc_core.reader import CheckpointReader
 from mlc_core.shelf import POINTERS, Shelf
 from mlc_core.state import collect
@@ -102,6 +102,9 @@ class DistributedCheckpointManager:
         self._ranks = ranks_of(process_group)
         open_door("mlc_core")
         self.storage = open_place(checkpoint_dir, self.model_name)
+        self.monitor, self.retention = self._ranks.first(
+            lambda: go_on_monitoring(self.storage, self.monitor, self.retention)
+        )
         self._shelf = self._ranks.each(lambda: Shelf(self.storage, self.monitor))
         self._desk = Desk(self._shelf, self.model_name, self.strategy, self.retention, monitor=self.monitor, run=run)
         self._ranks.first(self._desk.open)

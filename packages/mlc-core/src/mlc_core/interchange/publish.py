@@ -16,9 +16,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["check_absent", "partial", "publish"]
+__all__ = ["check_absent", "partial", "publish", "refuse_checkpoint"]
 
 WITHOUT_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+def refuse_checkpoint(directory: Path) -> None:
+    """Refuse to write into a checkpoint.
+
+    Raises:
+        ConfigurationError: If *directory* is one.
+    """
+    if (directory / MANIFEST).exists():
+        msg = f"{directory} is a checkpoint, and nothing in one is ever changed; export to another directory"
+        raise ConfigurationError(msg)
 
 
 def check_absent(path: Path) -> None:
@@ -50,9 +61,7 @@ def publish(written: Path, path: Path, *, overwrite: bool) -> None:
         EntryExistsError: If there is something at *path*, and not *overwrite*.
         StorageError: If the file system does not do it.
     """
-    if (path.parent / MANIFEST).exists():
-        msg = f"{path.parent} is a checkpoint, and nothing in one is ever changed; export to another directory"
-        raise ConfigurationError(msg)
+    refuse_checkpoint(path.parent)
     with files.failures(path):
         if overwrite:
             written.replace(path)

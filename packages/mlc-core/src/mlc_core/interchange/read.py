@@ -13,9 +13,10 @@ from mlc_core.interchange.foreign import Foreign
 from mlc_core.interchange.hub import read_index
 from mlc_core.interchange.layouts import WHOLE, recognise
 from mlc_core.interchange.pickled import read_pt
+from mlc_core.naming import MANIFEST
 from mlc_core.options import read_count, read_numbers
 from mlc_core.serializers import Safetensors
-from mlc_core.state.frameworks import bytes_to_tensor
+from mlc_core.state.frameworks import bytes_to_tensor, require
 from mlc_core.storage import files
 
 if TYPE_CHECKING:
@@ -121,6 +122,9 @@ def import_checkpoint(
 
 
 def _import_directory(path: Path, *, verify: bool) -> Foreign:
+    if (path / MANIFEST).exists():
+        msg = f"{path} is a checkpoint already; copy the directory to where it is wanted"
+        raise ConfigurationError(msg)
     for name in (*SINGLE, *INDEXES):
         if (path / name).is_file():
             found = import_file(path / name, verify=verify)
@@ -175,6 +179,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the tensors of a safetensors file, sharing its pages, and what it says of itself."""
     with files.failures(path, missing=CheckpointNotFoundError):
         data = files.view(path)
+    require("torch")
     try:
         raw = Safetensors().load(data)
         header = json.loads(bytes(data[8 : 8 + int.from_bytes(data[:8], "little")]))

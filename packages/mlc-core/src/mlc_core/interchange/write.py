@@ -11,7 +11,7 @@ import orjson
 
 from mlc_core.errors import CheckpointNotFoundError, ConfigurationError, CorruptCheckpointError
 from mlc_core.interchange.hub import FILE, INDEX, encode_index, is_ours, name_shard, parse_size, split
-from mlc_core.interchange.publish import check_absent, partial, publish
+from mlc_core.interchange.publish import check_absent, partial, publish, refuse_checkpoint
 from mlc_core.serializers import Safetensors
 from mlc_core.state.frameworks import require
 from mlc_core.storage import files
@@ -186,6 +186,7 @@ def _write(
 ) -> None:
     """Write all files, then let them appear, in order; an index comes last and goes first."""
     directory = next(iter(contents)).parent
+    refuse_checkpoint(directory)
     files.make_directory(directory)
     files.check_room(directory, sum(size for size, _ in contents.values()))
     with ExitStack() as stack:

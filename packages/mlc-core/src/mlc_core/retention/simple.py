@@ -66,7 +66,7 @@ def _unrepeated(saved: Sequence[Saved]) -> Iterator[Saved]:
 def _moment(saved: Saved) -> tuple[object, ...]:
     if saved.epoch is None and saved.step is None:
         return (saved.id,)  # nothing says when it was, so nothing repeats it
-    return (saved.epoch, saved.epoch_ended, None if saved.epoch_ended and saved.epoch is not None else saved.step)
+    return (saved.epoch, saved.epoch_ended, saved.step)
 
 
 @attrs.frozen(kw_only=True)
