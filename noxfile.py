@@ -50,6 +50,9 @@ COVERAGE_FLOOR = 95
 QUIET = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
 
+PARALLEL = ("-n", "auto")
+
+
 def share_pip_links() -> None:
     """Let uv look where pip was told to look for wheels: uv does not read pip's configuration."""
     if "UV_FIND_LINKS" not in os.environ:
@@ -104,7 +107,7 @@ def run_tests(session: nox.Session, *arguments: str, floor: int) -> None:
     """Install everything, the example plugin too, and test with coverage by branch."""
     install(session, *editable(), "-e", EXAMPLE, *GROUPS["test"], *ORACLES)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *arguments, env=QUIET)
+    session.run("coverage", "run", "-m", "pytest", *PARALLEL, *arguments, env=QUIET)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", "--fail-under", str(floor))
 
@@ -129,7 +132,7 @@ def alone(session: nox.Session, package: str) -> None:
     tests_folder = ROOT / "packages" / package / "tests"
     session.chdir(session.create_tmp())
     configuration = ("-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}")
-    session.run("pytest", "-q", *configuration, str(tests_folder), *session.posargs, env=QUIET)
+    session.run("pytest", "-q", *PARALLEL, *configuration, str(tests_folder), *session.posargs, env=QUIET)
 
 
 @nox.session(python=CURRENT)
@@ -138,7 +141,7 @@ def minimums(session: nox.Session) -> None:
     folders = [f"packages/{name}" for name in WITHOUT_TORCH]
     session.install("--resolution", "lowest-direct", *folders, *GROUPS["test"])
     session.run("uv", "pip", "list", external=True)
-    session.run("pytest", "-q", *folders, *session.posargs, env=QUIET)
+    session.run("pytest", "-q", *PARALLEL, *folders, *session.posargs, env=QUIET)
 
 
 @nox.session(python=CURRENT)

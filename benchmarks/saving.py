@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import shutil
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,16 +29,21 @@ LIMIT = "limit: a ready image, direct I/O"
 
 
 def limit(folder: Path, size: int) -> Callable[[], None]:
-    """Return a way that writes *size* bytes that lie ready in memory, with nothing else to do."""
+    """Return a way that writes *size* bytes that lie ready in memory, with nothing else to do.
+
+    As in ours, the file before is deleted by a thread of its own.
+    """
     image = mmap.mmap(-1, size + -size % mmap.PAGESIZE)
     image.madvise(mmap.MADV_HUGEPAGE)
     view = memoryview(image)
     for begin in range(0, len(view), mmap.PAGESIZE):
         view[begin] = 1
-    target = folder / "limit.bin"
+    numbers = itertools.count()
+    deleting = ThreadPoolExecutor(max_workers=1)
 
     def write() -> None:
-        target.unlink(missing_ok=True)
+        number = next(numbers)
+        target = folder / f"limit-{number}.bin"
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o644)
         os.posix_fallocate(descriptor, 0, len(view))
 
@@ -51,6 +58,7 @@ def limit(folder: Path, size: int) -> Callable[[], None]:
         os.fsync(descriptor)
         os.close(descriptor)
         sync(target)
+        deleting.submit((folder / f"limit-{number - 1}.bin").unlink, missing_ok=True)
 
     return write
 

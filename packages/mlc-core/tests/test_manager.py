@@ -191,7 +191,7 @@ def test_names_that_something_else_has_are_left_to_it(tmp_path):
     (root / "epoch_1_r2").write_text("a file")
     manager = CheckpointManager(tmp_path, "unet")
     manager.save_checkpoint(items={"a": 1}, epoch=1)
-    manager.set_pointer("epoch_2", "epoch_1_r3")
+    (root / "epoch_2").symlink_to("epoch_1_r3")
     manager.save_checkpoint(items={"a": 2}, epoch=2)
 
     assert ["epoch_1_r3", "epoch_2_r2"] == names(manager)

@@ -422,7 +422,7 @@ def test_quarantine_takes_links_with_it_and_back(storage):
     assert "epoch 2" == CheckpointManager(root(storage).parent, "unet").load_checkpoint("latest").state["data"]
     assert open_checkpoint(aside.path).load() == {"data": "epoch 3"}
     assert "epoch_3" == restore(storage, aside, monitor=SCORE).name
-    assert {"latest": "epoch_3", "best": "epoch_2"} == dict(storage.pointers())
+    assert {"latest": "epoch_3", "best": "epoch_2", "pinned-epoch_3": "epoch_3"} == dict(storage.pointers())
     assert ["quarantined", "restored"] == [note.event for note in read_history(storage)[-2:]]
 
 

@@ -13,6 +13,7 @@ from mlc_core import (  # noqa: E402
     CheckpointManager,
     CheckpointNotFoundError,
     CheckpointWarning,
+    ConfigurationError,
     MismatchError,
     open_checkpoint,
 )
@@ -235,7 +236,6 @@ def test_optimizer_that_became_another_version_of_itself_fits(tmp_path):
     "state",
     [
         {"a": 1},
-        [1],
         {"param_groups": 3},
         {"param_groups": [{"lr": 1}]},
         {"param_groups": [{"params": [0, 1]}], "state": [1]},
@@ -251,6 +251,14 @@ def test_state_that_is_no_optimizers_is_a_mismatch(tmp_path, state):
 
     with pytest.raises(MismatchError, match="something else than an optimizer's state"):
         manager.load_checkpoint(None, model, optim.Adam(model.parameters()))
+
+
+def test_arguments_in_the_wrong_place_are_refused(tmp_path):
+    """An epoch where a scheduler belongs would be lost."""
+    model = nn.Linear(2, 1)
+
+    with pytest.raises(ConfigurationError, match=r"scheduler=5 has no state_dict\(\); name the arguments"):
+        CheckpointManager(tmp_path, "m").save_checkpoint(model, optim.Adam(model.parameters()), 5)
 
 
 def test_scheduler_of_another_kind_is_refused_first(tmp_path):

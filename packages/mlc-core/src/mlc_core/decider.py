@@ -105,8 +105,8 @@ class Decider:
         if self._lacking == PATIENCE:
             names = ", ".join(sorted(moment.metrics)) or "none"
             msg = (
-                f"{self._monitor.metric!r} is monitored, and {PATIENCE} epochs had no such metric (the last one: {names}): "
-                "none of them can be best"
+                f"{self._monitor.metric!r} is monitored, and {PATIENCE} epochs had no such metric: none of them can be "
+                f"best. The last one had: {names}"
             )
             warnings.warn(msg, CheckpointWarning, stacklevel=5)
 

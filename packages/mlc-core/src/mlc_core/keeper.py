@@ -136,7 +136,8 @@ class Keeper:
         """Let *pointer*, as `final`, lead to *checkpoint*, until that one is removed.
 
         Raises:
-            ConfigurationError: If *pointer* is `best` or `latest`, which follow the index, or means a pin or a checkpoint.
+            ConfigurationError: If *pointer* is `best` or `latest`, which follow the index, or the name of a pin or a
+                checkpoint.
             CheckpointNotFoundError: If there is no such checkpoint here.
         """
         if pointer in POINTERS or pointer.startswith(PIN) or is_given_name(pointer):

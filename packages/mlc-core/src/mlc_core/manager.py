@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlc_core import events
 from mlc_core.background import choose_background
 from mlc_core.catalogs import serializers
 from mlc_core.decider import Decider
-from mlc_core.errors import CheckpointWarning, ConfigurationError
+from mlc_core.errors import CheckpointWarning
 from mlc_core.guard import guarded
 from mlc_core.keeper import Keeper
 from mlc_core.lazy import StepGate, only_steps_change
@@ -20,6 +19,7 @@ from mlc_core.options import (
     choose_monitor,
     choose_retention,
     choose_strategy,
+    gather_items,
     go_on_monitoring,
     open_place,
 )
@@ -30,7 +30,7 @@ from mlc_core.writer import lay_out
 from mlc_hooks import open_door
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import Self
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mlc_core.background import Saving, Where
     from mlc_core.protocols import RetentionPolicy, SaveStrategy
     from mlc_core.records import Decision, Mode, Moment, Saved
+    from mlc_core.writer import Plan
 
 __all__ = ["CheckpointManager"]
 
@@ -167,7 +168,7 @@ class CheckpointManager:
         if facts is None:
             return None
         try:
-            plan = lay_out(self._gather(model, optimizer, scheduler, items), serializer=self._serializer)
+            plan = self._lay_out(model, optimizer, scheduler, items)
             self._background.wait()
             saved = self._saver.save(plan, facts)
         except BaseException:
@@ -209,8 +210,8 @@ class CheckpointManager:
         if lazy:
             self._gate.watch(optimizer)
         try:
-            plan = lay_out(self._gather(model, optimizer, scheduler, items), serializer=self._serializer)
-            later = only_steps_change(model, optimizer) if lazy else _nothing
+            plan = self._lay_out(model, optimizer, scheduler, items)
+            later = only_steps_change(model, optimizer) if lazy else lambda _: False
             saving = self._background.submit(plan, facts, later=later, location=self.storage.location)
         except BaseException:
             self._decider.take_back()
@@ -257,20 +258,10 @@ class CheckpointManager:
         """
         return guarded(self, state)
 
-    def _gather(
-        self, model: object, optimizer: object, scheduler: object, items: Mapping[str, object] | None
-    ) -> dict[str, object]:
-        named = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-        given = {name: item for name, item in named.items() if item is not None}
-        for name in ("optimizer", "scheduler"):
-            if not hasattr(given.get(name, {}), "state_dict") and not isinstance(given.get(name, {}), Mapping):
-                msg = f"{name}={str(given[name])[:80]} has no state_dict(); name the arguments: {name}=…, epoch=…"
-                raise ConfigurationError(msg)
-        twice = sorted(set(given) & set(items or {}))
-        if twice:
-            msg = f"{', '.join(twice)} is given twice, as an argument and among items"
-            raise ConfigurationError(msg)
-        return {name: item for name, item in {**given, **(items or {})}.items() if not self._leaves_out.get(name)}
+    def _lay_out(self, model: object, optimizer: object, scheduler: object, items: Mapping[str, object] | None) -> Plan:
+        given = gather_items(model, optimizer, scheduler, items)
+        kept = {name: item for name, item in given.items() if not self._leaves_out.get(name)}
+        return lay_out(kept, serializer=self._serializer)
 
     # ------------------------------------------------------------------ keeping
 
@@ -405,7 +396,3 @@ class CheckpointManager:
         """Return counts, bytes, the best and the latest, as plain data."""
         self._shelf.index.refresh()
         return {"model_name": self.model_name, **self._shelf.summary()}
-
-
-def _nothing(_: object) -> bool:
-    return False

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
 import attrs
 
@@ -30,6 +30,8 @@ __all__ = [
     "choose_monitor",
     "choose_retention",
     "choose_strategy",
+    "gather_items",
+    "go_on_monitoring",
     "open_place",
     "read_count",
     "read_numbers",
@@ -156,7 +158,7 @@ def read_count(name: str, value: SupportsIndex | None) -> int | None:
     return count
 
 
-def read_numbers(metrics: Mapping[Any, Any] | None) -> dict[str, float]:
+def read_numbers(metrics: object) -> dict[str, float]:
     """Return *metrics* as plain floats; tensors of one element are numbers too.
 
     Raises:
@@ -176,3 +178,25 @@ def read_numbers(metrics: Mapping[Any, Any] | None) -> dict[str, float]:
             msg = f"metric {name!r} is {str(value)[:80]!r}, which is no number"
             raise ConfigurationError(msg) from error
     return numbers
+
+
+def gather_items(
+    model: object, optimizer: object, scheduler: object, items: Mapping[str, object] | None
+) -> dict[str, object]:
+    """Return by name what is given to be saved.
+
+    Raises:
+        ConfigurationError: If one is given twice, or something else than an optimizer or a scheduler in its place.
+    """
+    named = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    given = {name: item for name, item in named.items() if item is not None}
+    for name in ("optimizer", "scheduler"):
+        item = given.get(name, {})
+        if not hasattr(item, "state_dict") and not isinstance(item, Mapping):
+            msg = f"{name}={str(item)[:80]} has no state_dict(); name the arguments: {name}=…, epoch=…"
+            raise ConfigurationError(msg)
+    twice = sorted(set(given) & set(items or {}))
+    if twice:
+        msg = f"{', '.join(twice)} is given twice, as an argument and among items"
+        raise ConfigurationError(msg)
+    return {**given, **(items or {})}

@@ -19,15 +19,15 @@ __all__ = ["decide"]
 def decide(policy: RetentionPolicy, saved: Sequence[Saved], *, pinned: Collection[str] = ()) -> tuple[Decision, ...]:
     """Decide about each of *saved*, in order of commit. A pure function: run it as often as you like.
 
-    Those whose ids are *pinned* stay. The latest stays if *policy* keeps none: a run is never left without one.
+    Those whose ids are *pinned* stay. The latest checkpoint stays if nothing else would: a run is never left with none.
     """
     ordered = _in_order(saved)
     kept = dict(policy.keep(ordered))
-    if ordered and not any(one.id in kept for one in ordered):
-        kept[ordered[-1].id] = "the last one is never removed"
     held = frozenset(pinned)
     if held:
         kept |= {one.id: f"pinned; {kept[one.id]}" if one.id in kept else "pinned" for one in ordered if one.id in held}
+    if ordered and not any(one.id in kept for one in ordered):
+        kept[ordered[-1].id] = "the last one is never removed"
     otherwise = f"not kept by {policy}"  # once: a policy may be long, and checkpoints many
     return tuple(Decision(saved=one, keep=one.id in kept, reason=kept.get(one.id, otherwise)) for one in ordered)
 

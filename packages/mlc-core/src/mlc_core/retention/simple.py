@@ -46,7 +46,7 @@ class KeepLatest(Composable):
 
 @attrs.frozen
 class KeepUnrepeated(Composable):
-    """Keep of each epoch, and of each step within one, what was committed last: what was trained again is replaced."""
+    """Keep of each epoch and step what was committed last: what was trained again is replaced."""
 
     def keep(self, saved: Sequence[Saved]) -> Mapping[str, str]:
         """Keep the last of each."""
