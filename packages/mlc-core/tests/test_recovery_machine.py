@@ -121,7 +121,7 @@ def make_machine(base, np, same):  # noqa: C901 - one class, many small methods
             """One is distrusted."""
             one = data.draw(st.sampled_from(self.here()))
             quarantine(self.storage, one.saved.name, "drawn", monitor=SCORE)
-            one.aside, one.pinned = True, False
+            one.aside = True
 
         @precondition(lambda self: len(self.here()) < len(self.known))
         @rule(data=st.data())
@@ -151,7 +151,7 @@ def make_machine(base, np, same):  # noqa: C901 - one class, many small methods
                 each.apply(self.storage)
             for one in self.here():
                 if set_aside and id(one) in hopeless:
-                    one.aside, one.pinned = True, False
+                    one.aside = True
 
             assert all(self.is_sound(one, name) for one, name in mendable if not one.aside)
             assert (0 if set_aside else len(hopeless)) == len(plan.hopeless)

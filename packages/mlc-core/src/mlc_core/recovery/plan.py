@@ -63,6 +63,7 @@ def plan_repairs(
     sources = Sources([storage, quarantine_storage(storage), *copies])
     there: list[Saved] = []
     repairs: list[Repair] = []
+    asides: list[Repair] = []
     hopeless: list[Examined] = []
     names = set(tokens)
     if name is not None and name not in tokens:
@@ -76,7 +77,7 @@ def plan_repairs(
         mended, saved = _mend(storage, examined, tokens[entry], sources, copies)
         certain = examined.corrupt and len(mended) < len(examined.damages)
         if certain and set_aside:
-            repairs.append(QuarantineRepair(name=entry, wrong=str(examined.cause), monitor=monitor))
+            asides.append(QuarantineRepair(name=entry, wrong=str(examined.cause), monitor=monitor))
             names.discard(entry)
             continue
         repairs += mended
@@ -84,6 +85,7 @@ def plan_repairs(
             there.append(saved)
         if len(mended) < len(examined.damages):
             hopeless.append(examined)
+    repairs += asides  # last: a file of one that goes may be the sound copy of another's
     if name is None:
         repairs += plan_links(storage, there, names, monitor)
         repairs += _leftovers(storage, now=now)
