@@ -6,7 +6,7 @@ Subclass a contract in a test module and give its one fixture; `mlc_core.testing
 # ruff: noqa: E402
 import pytest
 
-for room in ("retention", "save_strategy", "serializer", "storage"):
+for room in ("retention", "save_strategy", "serializer", "shared_files", "storage"):
     pytest.register_assert_rewrite(f"mlc_core.testing.{room}")  # or a contract that fails could not say why
 
 from mlc_core.testing.retention import RetentionContract
