@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import pytest
+import xxhash
 
 from mlc_core.catalogs import open_storage
 from mlc_core.errors import StorageError

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlc_core.errors import ConfigurationError, EntryExistsError, StorageError
+from mlc_core.protocols import JoinableStorage
 from mlc_core.testing.shared_files import SharedFilesContract
 
 if TYPE_CHECKING:
