@@ -167,7 +167,7 @@ def _others() -> float:
 def table(title: str, times: dict[str, list[float]], *, note: str = "") -> str:
     """Return a table of medians with what each costs compared with ours."""
     ours = statistics.median(times[OURS])
-    lines = [f"### {title}", "", *([note, ""] if note else [])]
+    lines = [f"## {title}", "", *([note, ""] if note else [])]
     lines += ["| | median, ms | min … max | times ours |", "|---|---|---|---|"]
     for name, seconds in times.items():
         low, middle, high = (1000 * one for one in (min(seconds), statistics.median(seconds), max(seconds)))

@@ -137,7 +137,7 @@ def saving(folder: Path, count: int, rounds: int) -> list[str]:
 def tables(counts: Sequence[int] = COUNTS, rounds: int = 7, folder: Path | None = None) -> str:
     """Return the table."""
     lines = [
-        "### Many checkpoints in one directory",
+        "## Many checkpoints in one directory",
         "",
         "| | checkpoints | median, ms | min … max |",
         "|---|---|---|---|",

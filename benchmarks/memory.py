@@ -32,7 +32,7 @@ print("PEAK", (peak() - before) / 1024)
 
 def tables(folder: Path, name: str) -> list[str]:
     """Return the table for the state *name*."""
-    lines = [f"### Peak memory of a save, on top of the state, {name}", "", "| | MiB |", "|---|---|"]
+    lines = [f"## Peak memory of a save, on top of the state, {name}", "", "| | MiB |", "|---|---|"]
     for way in WAYS:
         here = folder / "memory"
         here.mkdir(exist_ok=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-CHUNK = 4 << 20
+CHUNK = 16 << 20
 LIMIT = "limit: a ready image, direct I/O"
 
 
