@@ -98,7 +98,9 @@ class Keeper:
                 self._shelf.follow()
                 if not troubles:
                     self._shelf.index.settle()
-        self._note_news([one for one in decisions if one.keep or one in removed])
+        gone = {one.saved.name for one in removed}
+        ours = [one for one in decisions if is_given_name(one.saved.name)]  # a person's copy has the id of the original
+        self._note_news([one for one in ours if one.keep or one.saved.name in gone])
         for one in removed:
             events.checkpoint_removed(one.saved, storage, one.reason)
         if troubles:
