@@ -16,7 +16,7 @@ class TestBinaryLosses(LossContract):
         params=[
             {"type": "dice"},
             {"type": "dice", "squared_pred": True, "batch": True},
-            {"type": "dice", "smooth": 1, "empty": "smooth"},
+            {"type": "dice", "smooth": 1, "empty": "formula"},
             {"type": "jaccard"},
             {"type": "bce"},
             {"type": "bce", "label_smoothing": 0.1},

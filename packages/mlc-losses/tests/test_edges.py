@@ -50,7 +50,7 @@ def test_false_positives_on_an_empty_mask_teach():
 def test_smooth_empties_have_the_documented_gradient():
     """With empty='smooth' the gradient in p is s / (Σp + s)²."""
     p, target, s = torch.full((1, 1, 1000), 0.5, dtype=torch.float64), torch.zeros(1, 1, 1000), 1e-6
-    loss = DiceLoss(smooth=s, empty="smooth", from_logits=False)
+    loss = DiceLoss(smooth=s, empty="formula", from_logits=False)
 
     torch.testing.assert_close(gradient(loss, p, target), torch.full_like(p, s / (500 + s) ** 2))
 
@@ -199,7 +199,7 @@ def test_the_callers_dictionaries_stay_as_they_are():
         ("dice", {"squared_pred": True}),
         ("dice", {"batch": True}),
         ("dice", {"empty": "skip"}),
-        ("dice", {"empty": "smooth"}),
+        ("dice", {"empty": "formula"}),
         ("dice", {"from_logits": False}),
         ("dice", {"reduction": "sum"}),
         ("bce", {"gamma": 1}),

@@ -21,7 +21,7 @@ def check(loss):
 
 
 @pytest.mark.parametrize("from_logits", [True, False])
-@pytest.mark.parametrize("empty", ["volume", "smooth", "skip"])
+@pytest.mark.parametrize("empty", ["volume", "formula", "skip"])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_dice(from_logits, empty, reduction):
     """Dice and Jaccard, with squares or not, per sample or per batch, with every smooth."""

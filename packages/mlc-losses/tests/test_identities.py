@@ -16,7 +16,7 @@ def make_losses(**options):
     return (
         DiceLoss(**MANY, **options),
         DiceLoss(jaccard=True, squared_pred=True, empty="skip", **MANY, **options),
-        DiceLoss(smooth=1, batch=True, empty="smooth", **MANY, **options),
+        DiceLoss(smooth=1, batch=True, empty="formula", **MANY, **options),
         BCELoss(label_smoothing=0.1, **MANY, **options),
         BCELoss(gamma=0.5, alpha=0.3, **MANY, **options),
     )
@@ -40,7 +40,7 @@ def test_jaccard_follows_from_dice(case, squared_pred, batch):
     torch.testing.assert_close(jaccard, 2 * dice / (1 + dice))
 
 
-@pytest.mark.parametrize("empty", ["volume", "smooth", "skip"])
+@pytest.mark.parametrize("empty", ["volume", "formula", "skip"])
 @given(case=cases(samples=1), jaccard=st.booleans(), squared_pred=st.booleans())
 def test_batch_of_one_is_a_sample(case, empty, jaccard, squared_pred):
     """Regions over a batch of one are the regions of its sample."""
@@ -97,7 +97,7 @@ def test_order_does_not_matter(loss, case, seed):
         torch.testing.assert_close(loss(shuffled[0], shuffled[1], mask=shuffled[2]), expected)
 
 
-@given(case=cases(), empty=st.sampled_from(["volume", "smooth"]))
+@given(case=cases(), empty=st.sampled_from(["volume", "formula"]))
 def test_multilabel_is_the_mean_of_binary(case, empty):
     """Each channel is judged by itself."""
     for many, one in (

@@ -15,7 +15,7 @@ from mlc_losses import BCELoss, DiceLoss, LossConfigError
         (DiceLoss, {"smooth": "1e-6"}, "YAML reads 1e-6 as text; write 1.0e-6"),
         (DiceLoss, {"smooth": True}, "a bool; give a number"),
         (DiceLoss, {"smooth": None}, "a NoneType; give a number"),
-        (DiceLoss, {"smooth": 0, "empty": "smooth"}, "0/0"),
+        (DiceLoss, {"smooth": 0, "empty": "formula"}, "0/0"),
         (DiceLoss, {"jaccard": "no"}, "jaccard is 'no'; give True or False"),
         (DiceLoss, {"squared_pred": 1}, "give True or False"),
         (DiceLoss, {"batch": None}, "give True or False"),

@@ -67,7 +67,7 @@ OPTIONS = st.fixed_dictionaries(
         "smooth": st.sampled_from([1e-6, 0.5, 1.0]),
         "jaccard": st.booleans(),
         "squared_pred": st.booleans(),
-        "empty": st.sampled_from(["volume", "smooth", "skip"]),
+        "empty": st.sampled_from(["volume", "formula", "skip"]),
     }
 )
 

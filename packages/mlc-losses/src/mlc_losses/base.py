@@ -1,115 +1,153 @@
-"""What our losses share: how inputs are checked and read, and how elements become one number."""
+"""What our losses share: options about the tensors, checks, and one way from tensors to a value."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mlc_losses.checks import check_form, check_values
-from mlc_losses.options import MODES, REDUCTIONS, require_choice, require_flag
+from mlc_losses.errors import LossConfigError
+from mlc_losses.inputs import read_inputs, working_dtype
+from mlc_losses.options import MODES, REDUCTIONS, require_choice, require_flag, require_index
+from mlc_losses.summation import sum_terms
 
 if TYPE_CHECKING:
-    from mlc_losses.options import Mode, Reduction
+    from torch import Tensor
 
-__all__ = ["SegmentationLoss", "describe_input", "only_where", "reduce", "require_reduction", "working_dtype"]
+    from mlc_losses.inputs import Inputs
+    from mlc_losses.options import Mode, Reduction
+    from mlc_losses.terms import Term
+
+__all__ = ["SegmentationLoss", "SummedLoss"]
 
 
 class SegmentationLoss(nn.Module):
-    """A loss over the voxels of `(B, C, *spatial)`, one channel per label.
+    """A loss over the voxels of `(B, C, *spatial)`.
 
     Args:
-        mode: "binary" for one channel, "multilabel" for channels that are judged each by itself and may overlap.
+        mode: "binary" for one channel, "multilabel" for channels that are judged each by itself and may overlap,
+            "multiclass" for channels that share one probability.
         from_logits: Whether *pred* is logits, or probabilities.
+        ignore_index: Target value of voxels that do not count. One of the model's own classes too: its voxels do not
+            count and it is no region, but its channel stays part of the softmax.
         check_inputs: Whether every call checks the values of its tensors. On an accelerator that makes the host wait
-            for the device, and `torch.compile(fullgraph=True)` cannot trace it. Shapes, dtypes and devices are always
-            checked.
+            for the device. Shapes, dtypes and devices are always checked; under `torch.compile` values never are.
 
     Raises:
         LossConfigError: If an option is none of these.
     """
 
-    def __init__(self, *, mode: Mode = "binary", from_logits: bool = True, check_inputs: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        mode: Mode = "binary",
+        from_logits: bool = True,
+        ignore_index: int | None = None,
+        check_inputs: bool = True,
+    ) -> None:
         super().__init__()
         require_choice("mode", mode, MODES)
         self.mode: Mode = mode
         self.from_logits = require_flag("from_logits", from_logits)
+        self.ignore_index = require_index("ignore_index", ignore_index)
         self.check_inputs = require_flag("check_inputs", check_inputs)
 
-    def forward(self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Return the loss of *pred* against *target* over the voxels where *mask* is true.
+    def forward(
+        self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of *pred* against *target* over the voxels where *mask* is true, weighed by *weight*.
 
         Args:
             pred: `(B, C, *spatial)`, any floating dtype. Sums run in float32 or wider, and so is the result.
-            target: The shape of *pred*: bool or integers 0 and 1, or floating point from 0 to 1.
-            mask: `(B, 1, *spatial)` or the shape of *pred*, bool, true where a voxel counts. What it leaves out may
+            target: The shape of *pred*: bool or integers 0 and 1, or floating point from 0 to 1. With
+                mode="multiclass" class numbers `(B, *spatial)` or `(B, 1, *spatial)` of an integer dtype, or the shape
+                of *pred* with probabilities that add up to 1.
+            mask: `(B, 1, *spatial)` or the shape of *target*, bool, true where a voxel counts. What it leaves out may
                 hold anything, NaN too. Where nothing is left the loss is 0, with a graph and a gradient of 0.
+            weight: The same shapes, floating point, at least 0: a voxel of weight 2 counts as two such voxels, one of
+                weight 0 not at all.
 
         Raises:
             LossInputError: If a shape, dtype, device or value would give a wrong loss.
         """
-        self.check(pred, target, mask=mask)
-        return self.compute(pred, target, mask=mask)
+        return self.evaluate(self.read(pred, target, mask=mask, weight=weight))
 
-    def check(self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None) -> None:
-        """Refuse tensors that would give a wrong loss.
+    def read(self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None, weight: Tensor | None = None) -> Inputs:
+        """Return the tensors as `Inputs`, checked.
 
         Raises:
             LossInputError: As `forward`.
         """
-        check_form(pred, target, mask, mode=self.mode)
-        if self.check_inputs:
-            check_values(pred, target, mask, from_logits=self.from_logits)
+        check_form(pred, target, mask, weight, mode=self.mode)
+        inputs = read_inputs(
+            pred,
+            target,
+            mask,
+            weight,
+            mode=self.mode,
+            from_logits=self.from_logits,
+            ignore_index=self.ignore_index,
+        )
+        if self.check_inputs and not torch.compiler.is_compiling():
+            check_values(inputs)
+        return inputs
 
-    def compute(self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Do what `forward` does with tensors that are known to be good."""
+    def evaluate(self, inputs: Inputs) -> Tensor:
+        """Return the loss of *inputs*, which are known to be good."""
         raise NotImplementedError
 
     def explain(self) -> str:
         """Return the formula in use with its options, for people."""
         raise NotImplementedError
 
-
-def working_dtype(pred: Tensor, target: Tensor) -> torch.dtype:
-    """Return the dtype to compute in: float32, or float64 where either tensor is.
-
-    Sums of half a million float16 numbers overflow; a float64 caller wants float64.
-    """
-    wide = torch.promote_types(pred.dtype, torch.float32)
-    return torch.promote_types(wide, target.dtype) if target.is_floating_point() else wide
+    def explain_inputs(self) -> str:
+        """Say what *pred* is read as and what is left out, for `explain`."""
+        activation = "softmax" if self.mode == "multiclass" else "sigmoid"
+        ignored = "" if self.ignore_index is None else f", voxels with target {self.ignore_index} do not count"
+        return f"p = {f'{activation}(pred)' if self.from_logits else 'pred'}, t = target, mode {self.mode}{ignored}"
 
 
-def only_where(mask: Tensor | None, values: Tensor, other: float = 0.0) -> Tensor:
-    """Return *values* with *other* where *mask* is false.
+class SummedLoss(SegmentationLoss):
+    """A loss that follows from sums over voxels; see `mlc_losses.terms`.
 
-    Chosen, not multiplied: 0 * NaN is NaN, in the value and again in the gradient.
-    """
-    return values if mask is None else torch.where(mask, values, other)
-
-
-def reduce(elements: Tensor, counts: Tensor, reduction: Reduction) -> Tensor:
-    """Make one number of *elements*: their sum, or their sum over how many *counts* says are valid.
-
-    *elements* are 0 where they are not valid. The count is always a tensor: to divide by a Python number is to
-    multiply by its inverse on some devices, and a mask of all ones would then change the last bit.
-    """
-    if reduction == "none":
-        return elements
-    total = elements.sum()
-    return total if reduction == "sum" else total / counts.clamp_min(1)
-
-
-def require_reduction(reduction: Reduction) -> Reduction:
-    """Return *reduction* if there is such a one.
+    Args:
+        reduction: "mean" over what counts, "sum", "sample" for one mean for each sample `(B,)`, or "none".
+        distributed: Whether "mean" and "sum" go over all processes of the default group, as if one process had the
+            whole batch. Every process must then call the loss together. Without a group it is the same as off.
 
     Raises:
-        LossConfigError: If there is not.
+        LossConfigError: If an option is none of these.
     """
-    require_choice("reduction", reduction, REDUCTIONS)
-    return reduction
 
+    term: Term
+    """What it needs summed."""
 
-def describe_input(loss: SegmentationLoss) -> str:
-    """Say what *loss* reads *pred* as, for `explain`."""
-    return f"p = {'sigmoid(pred)' if loss.from_logits else 'pred'}, t = target, mode {loss.mode}"
+    def __init__(
+        self,
+        *,
+        reduction: Reduction = "mean",
+        distributed: bool = False,
+        mode: Mode = "binary",
+        from_logits: bool = True,
+        ignore_index: int | None = None,
+        check_inputs: bool = True,
+    ) -> None:
+        super().__init__(mode=mode, from_logits=from_logits, ignore_index=ignore_index, check_inputs=check_inputs)
+        require_choice("reduction", reduction, REDUCTIONS)
+        self.reduction: Reduction = reduction
+        self.distributed = require_flag("distributed", distributed)
+        if distributed and reduction not in {"mean", "sum"}:
+            msg = f"distributed=True adds up over processes, but reduction={reduction!r} keeps apart; give 'mean' or 'sum'"
+            raise LossConfigError(msg)
+
+    def evaluate(self, inputs: Inputs) -> Tensor:
+        """Return the loss of *inputs*, which are known to be good."""
+        with torch.autocast(inputs.pred.device.type, enabled=False):  # its half precision is not for sums
+            (sums,) = sum_terms(inputs, (self.term,))
+            return self.judge(sums, inputs).to(working_dtype(inputs))
+
+    def judge(self, sums: Tensor, inputs: Inputs) -> Tensor:
+        """Return the loss that follows from the *sums* of `term`, as wide as they are."""
+        raise NotImplementedError

@@ -1,31 +1,33 @@
-"""Voxel by voxel: binary cross entropy and focal loss."""
+"""Voxel by voxel, each channel by itself: binary cross entropy and focal loss."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch.nn import functional
 
-from mlc_losses.base import (
-    SegmentationLoss,
-    describe_input,
-    only_where,
-    reduce,
-    require_reduction,
-    working_dtype,
-)
-from mlc_losses.options import require_number
+from mlc_losses.base import SummedLoss
+from mlc_losses.classes import explain_classes, explain_smoothing, judged_classes, weigh_classes
+from mlc_losses.errors import LossConfigError
+from mlc_losses.inputs import only_where
+from mlc_losses.options import require_class_weights, require_flag, require_number
+from mlc_losses.reduction import add_up_processes, reduce
+from mlc_losses.summation import cost_voxels, sum_terms
+from mlc_losses.terms import VoxelTerm
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Sequence
 
-    from mlc_losses.options import Mode, Reduction
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from mlc_losses.inputs import Inputs
+    from mlc_losses.options import LossOptions
 
 __all__ = ["BCELoss"]
 
 
-class BCELoss(SegmentationLoss):
+class BCELoss(SummedLoss):
     """Binary cross entropy, or with *gamma* the focal loss (Lin et al. 2017), of each voxel.
 
     With `p` the probability and `t` the target of a voxel:
@@ -36,84 +38,103 @@ class BCELoss(SegmentationLoss):
     0.3 of what it would as foreground plus 0.7 of what it would as background.
 
     *alpha* is the weight of the foreground and `1 - alpha` that of the background, as in Lin: **0.25 weighs the
-    foreground a third of the background**. For a rare foreground to count more, give more than 0.5.
+    foreground a third of the background**. For a rare foreground to count more, give more than 0.5, or "balanced": the
+    fraction of the batch that is background, in each channel by itself, which makes both weigh the same.
 
     Args:
         gamma: How little easy voxels count, at least 0. At 2 a voxel with the right class at 0.9 counts 100 times less.
-        alpha: The weight of the foreground, from 0 to 1, or `None` for no weights.
+        alpha: The weight of the foreground, from 0 to 1, "balanced", or `None` for no weights.
         label_smoothing: `e` in `t·(1-e) + e/2`, from 0 to 1.
-        mode: "binary" for one channel, "multilabel" for several that may overlap.
-        from_logits: Whether *pred* is logits, or probabilities. Prefer logits: a probability within one rounding error
-            of 0 or 1 (1.2e-7 in float32) has lost how wrong it is, so the loss stops there at 15.9 with no gradient.
-        reduction: "mean" over the valid voxels of all channels, "sum", or "none" for the shape of *pred* with 0 where
-            a voxel is left out.
-        check_inputs: Whether every call checks the values of its tensors; see `forward`.
+        include_background: Whether channel 0 counts. Of several channels one can be left out, of one none.
+        class_weights: How much each channel counts; only ratios matter in a mean.
+        options: What every loss takes; see `SummedLoss`. *mode* is "binary" or "multilabel". Prefer logits: a
+            probability within one rounding error of 0 or 1 (1.2e-7 in float32) has lost how wrong it is, so the loss
+            stops there at 15.9 with no gradient. *reduction* "mean" is over the valid voxels of all channels, "none"
+            has the shape of *pred*, with 0 where a voxel is left out.
 
     Raises:
-        LossConfigError: If an option is none of these.
+        LossConfigError: If an option cannot be followed.
     """
+
+    term: VoxelTerm
 
     def __init__(
         self,
         *,
         gamma: float = 0.0,
-        alpha: float | None = None,
+        alpha: float | Literal["balanced"] | None = None,
         label_smoothing: float = 0.0,
-        mode: Mode = "binary",
-        from_logits: bool = True,
-        reduction: Reduction = "mean",
-        check_inputs: bool = True,
+        include_background: bool = True,
+        class_weights: Sequence[float] | None = None,
+        **options: Unpack[LossOptions],
     ) -> None:
-        super().__init__(mode=mode, from_logits=from_logits, check_inputs=check_inputs)
-        self.gamma = require_number("gamma", gamma)
-        self.alpha = None if alpha is None else require_number("alpha", alpha, high=1.0)
-        self.label_smoothing = require_number("label_smoothing", label_smoothing, high=1.0)
-        self.reduction = require_reduction(reduction)
+        super().__init__(**options)
+        if self.mode == "multiclass":
+            msg = "this loss judges each channel by itself; for mode='multiclass' give cross_entropy, with gamma focal"
+            raise LossConfigError(msg)
+        self.alpha = alpha if alpha is None or alpha == "balanced" else require_number("alpha", alpha, high=1.0)
+        self.include_background = require_flag("include_background", include_background)
+        if not include_background and self.mode == "binary":
+            msg = "include_background=False leaves channel 0 out, and mode='binary' has no other"
+            raise LossConfigError(msg)
+        self.class_weights = require_class_weights(class_weights, mode=self.mode)
+        self.term = VoxelTerm(
+            gamma=require_number("gamma", gamma),
+            smoothing=require_number("label_smoothing", label_smoothing, high=1.0),
+            by_class=alpha is not None,
+        )
 
-    def compute(self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Return the loss of *pred* against *target*; both are known to be good."""
-        dtype = working_dtype(pred, target)
-        x = only_where(mask, pred.to(dtype))
-        t = only_where(mask, target.to(dtype))
-        if self.label_smoothing:
-            t = t * (1 - self.label_smoothing) + self.label_smoothing / 2
-        costs = only_where(mask, self._cost(x, t))
-        everywhere = torch.ones((), dtype=torch.bool, device=pred.device) if mask is None else mask
-        return reduce(costs, everywhere.expand(pred.shape).sum(), self.reduction)
-
-    def _cost(self, x: Tensor, t: Tensor) -> Tensor:
-        if self.from_logits and self.gamma == 0 and self.alpha is None:
-            return functional.binary_cross_entropy_with_logits(x, t, reduction="none")
-        if self.from_logits:
-            log_p, log_q = functional.logsigmoid(x), functional.logsigmoid(-x)
-        else:
-            least = torch.finfo(x.dtype).eps
-            p = x.clamp(least, 1 - least)
-            log_p, log_q = torch.log(p), torch.log1p(-p)
-        foreground, background = -t * log_p, (t - 1) * log_q
-        if self.gamma:
-            # exp(gamma·log q), not q**gamma: where q is 0 the derivative of the power is infinite for a gamma below 1
-            foreground = foreground * torch.exp(self.gamma * log_q)
-            background = background * torch.exp(self.gamma * log_p)
+    def evaluate(self, inputs: Inputs) -> Tensor:
+        """Return the loss of *inputs*, which are known to be good."""
+        if self.reduction != "none":
+            return super().evaluate(inputs)
+        costs = cost_voxels(inputs, self.term)  # (B, K, C, n)
+        weights = self._weigh(inputs).to(costs.dtype)[:, None]  # (C, 1)
         if self.alpha is not None:
-            foreground, background = self.alpha * foreground, (1 - self.alpha) * background
-        return foreground + background
+            sums = sum_terms(inputs._replace(pred=inputs.pred.detach()), (self.term,))[0]
+            sides = self._weigh_sides(sums[1].reshape(*inputs.pred.shape[:2], 2))  # (2,) or (C, 2)
+            costs = costs * sides.to(costs.dtype).expand(costs.shape[2], 2).T[..., None]
+        return (costs.sum(1) * weights).reshape(*inputs.pred.shape[:2], *inputs.spatial)
+
+    def judge(self, sums: Tensor, inputs: Inputs) -> Tensor:
+        """Return the loss that follows from the *sums* of `term`."""
+        costs, counts = sums.reshape(2, *inputs.pred.shape[:2], 1 if self.alpha is None else 2).unbind(
+            0
+        )  # (B, C, 1 or 2)
+        weights = self._weigh(inputs)
+        if self.alpha is not None:
+            costs = costs * self._weigh_sides(counts)
+        return reduce(costs.sum(-1) * weights, counts.sum(-1) * weights, self.reduction, everywhere=self.distributed)
+
+    def _weigh(self, inputs: Inputs) -> Tensor:
+        return only_where(judged_classes(self, inputs), weigh_classes(self, inputs))
+
+    def _weigh_sides(self, counts: Tensor) -> Tensor:
+        """Return the weights of background and foreground, `(2,)` or `(C, 2)`, given *counts* of both, `(B, C, 2)`."""
+        if isinstance(self.alpha, float):
+            return torch.tensor([1 - self.alpha, self.alpha], dtype=counts.dtype, device=counts.device)
+        of_batch = counts.sum(0)
+        of_batch = add_up_processes(of_batch) if self.distributed else of_batch
+        total = of_batch.sum(-1, keepdim=True)
+        return of_batch.flip(-1) / torch.where(total > 0, total, 1)
 
     def explain(self) -> str:
         """Return the formula in use with its options, for people."""
-        easy = ("·(1-p)^gamma", "·p^gamma") if self.gamma else ("", "")
-        weigh = ("a·", "(1-a)·") if self.alpha is not None else ("", "")
-        name = "Focal" if self.gamma else "Binary cross entropy"
-        numbers = [f"gamma = {self.gamma:g}"] if self.gamma else []
-        if self.alpha is not None:
-            numbers.append(f"a = {self.alpha:g}: foreground weighs {self.alpha:g}, background {1 - self.alpha:g}")
-        smoothed = f"t·{1 - self.label_smoothing:g} + {self.label_smoothing / 2:g}"
-        if self.label_smoothing:
-            numbers.append(f"t smoothed to {smoothed}")
+        gamma, alpha = self.term.gamma, self.alpha
+        easy = ("·(1-p)^gamma", "·p^gamma") if gamma else ("", "")
+        weigh = ("a·", "(1-a)·") if alpha is not None else ("", "")
+        numbers = [f"gamma = {gamma:g}"] if gamma else []
+        if alpha == "balanced":
+            numbers.append("a = the fraction of the batch that is background, so that both sides weigh the same")
+        elif alpha is not None:
+            numbers.append(f"a = {alpha:g}: foreground weighs {alpha:g}, background {1 - alpha:g}")
+        name = "Focal" if gamma else "Binary cross entropy"
+        smoothed = explain_smoothing(self.term.smoothing).removeprefix(", ").replace("K", "2")
+        numbers += [smoothed] if smoothed else []
         lines = [
             f"{name} loss = -[{weigh[0]}t{easy[0]}·log p + {weigh[1]}(1-t){easy[1]}·log(1-p)]",
             *([f"  {', '.join(numbers)}"] if numbers else []),
-            f"  {describe_input(self)}",
-            f"  over the valid voxels of all samples and channels; reduction {self.reduction}",
+            f"  {self.explain_inputs()}",
+            f"  over the valid voxels of all samples and channels; reduction {self.reduction}{explain_classes(self)}",
         ]
         return "\n".join(lines)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlc_losses.errors import LossInputError
+from mlc_losses.inputs import only_where
+from mlc_losses.summation.blocks import block_size, cut
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mlc_losses.inputs import Inputs
     from mlc_losses.options import Mode
 
 __all__ = ["check_form", "check_values"]
@@ -18,13 +21,44 @@ __all__ = ["check_form", "check_values"]
 SLACK = 1e-4
 """How far resampled masks and averaged probabilities may stand over the edges of [0, 1] by rounding."""
 
+SUM_SLACK = 1e-2
+"""How far the probabilities of a voxel may be from adding up to 1, which is what bfloat16 allows."""
 
-def check_form(pred: Tensor, target: Tensor, mask: Tensor | None, *, mode: Mode) -> None:
+SAMPLE = 4096
+"""Values that are looked at first: logits show themselves among so many."""
+
+
+def check_form(pred: Tensor, target: Tensor, mask: Tensor | None, weight: Tensor | None, *, mode: Mode) -> None:
     """Check shapes, dtypes and devices; reads no values, so it costs nothing on any device.
 
     Raises:
         LossInputError: Naming the tensor, what it is, and what it should be.
     """
+    _check_pred(pred, mode)
+    if target.is_complex():
+        msg = f"target is {target.dtype}; give bool, integers or floating point"
+        raise LossInputError(msg)
+    _check_device("target", target, pred)
+    if target.requires_grad:
+        msg = "target requires a gradient, but losses differentiate pred alone; pass target.detach()"
+        raise LossInputError(msg)
+    _check_target_shape(pred, target, mode)
+    for name, one in (("mask", mask), ("weight", weight)):
+        if one is not None:
+            _check_voxels(name, one, pred, mode)
+    if mask is not None and mask.dtype != torch.bool:
+        hint = "true where a voxel counts: mask > 0, or pass it as weight"
+        msg = f"mask is {mask.dtype}; give bool, {hint}"
+        raise LossInputError(msg)
+    if weight is not None and (not weight.is_floating_point() or weight.requires_grad):
+        what = (
+            "requires a gradient; pass weight.detach()" if weight.requires_grad else f"is {weight.dtype}; give floats"
+        )
+        msg = f"weight {what}"
+        raise LossInputError(msg)
+
+
+def _check_pred(pred: Tensor, mode: Mode) -> None:
     shape = tuple(pred.shape)
     if not pred.is_floating_point():
         msg = f"pred is {pred.dtype}; give the model's floating-point output, not labels"
@@ -33,76 +67,169 @@ def check_form(pred: Tensor, target: Tensor, mask: Tensor | None, *, mode: Mode)
         msg = f"pred is {shape}; give (batch, channels, *spatial) with at least one spatial axis"
         raise LossInputError(msg)
     if mode == "binary" and shape[1] != 1:
-        msg = f"pred is {shape}, {shape[1]} channels; mode='binary' takes one, mode='multilabel' one per label"
+        msg = (
+            f"pred is {shape}, {shape[1]} channels; mode='binary' takes one, mode='multilabel' one for each label, "
+            "mode='multiclass' one for each class of which a voxel has one"
+        )
         raise LossInputError(msg)
-    if tuple(target.shape) != shape:
-        hint = _without_channel(target, pred)
-        msg = f"target is {tuple(target.shape)} but pred is {shape}; losses do not broadcast{hint}"
+    if mode == "multiclass" and shape[1] < 2:
+        msg = f"pred is {shape}, {shape[1]} channel; a softmax over one channel is 1 everywhere: give mode='binary'"
         raise LossInputError(msg)
-    if target.is_complex():
-        msg = f"target is {target.dtype}; give bool, integers or floating point"
+    if not shape[1]:
+        msg = f"pred is {shape}, no channels; give one for each label"
         raise LossInputError(msg)
-    if target.device != pred.device:
-        msg = f"target is on {target.device} but pred is on {pred.device}; pass target.to(pred.device)"
-        raise LossInputError(msg)
-    if mask is not None:
-        _check_mask(pred, mask)
 
 
-def _check_mask(pred: Tensor, mask: Tensor) -> None:
-    shape = tuple(pred.shape)
+def _check_device(name: str, one: Tensor, pred: Tensor) -> None:
+    if one.device != pred.device:
+        msg = f"{name} is on {one.device} but pred is on {pred.device}; pass {name}.to(pred.device)"
+        raise LossInputError(msg)
+
+
+def _check_target_shape(pred: Tensor, target: Tensor, mode: Mode) -> None:
+    shape, found = tuple(pred.shape), tuple(target.shape)
+    if found == shape:
+        return
+    if mode != "multiclass":
+        msg = f"target is {found} but pred is {shape}; losses do not broadcast{_without_channel(target, pred)}"
+        raise LossInputError(msg)
+    labels = (shape[:1] + shape[2:], (shape[0], 1, *shape[2:]))
+    if found not in labels:
+        msg = f"target is {found} but pred is {shape}; give class numbers {labels[0]}, or probabilities as pred"
+        raise LossInputError(msg)
+    if target.is_floating_point() or target.dtype == torch.bool:
+        msg = f"target {found} is {target.dtype}; class numbers are integers: pass target.long()"
+        raise LossInputError(msg)
+
+
+def _check_voxels(name: str, one: Tensor, pred: Tensor, mode: Mode) -> None:
+    shape, found = tuple(pred.shape), tuple(one.shape)
     wide = (shape[0], 1, *shape[2:])
-    if tuple(mask.shape) not in {shape, wide}:
-        msg = f"mask is {tuple(mask.shape)}; give {wide}, or {shape} as pred{_without_channel(mask, pred)}"
+    allowed = (wide, shape[:1] + shape[2:]) if mode == "multiclass" else (wide, shape)
+    if found not in allowed:
+        hint = "" if mode == "multiclass" else _without_channel(one, pred)
+        msg = f"{name} is {found}; give {' or '.join(map(str, dict.fromkeys(allowed)))}{hint}"
         raise LossInputError(msg)
-    if mask.dtype != torch.bool:
-        msg = f"mask is {mask.dtype}; give bool, true where a voxel counts: mask > 0"
-        raise LossInputError(msg)
-    if mask.device != pred.device:
-        msg = f"mask is on {mask.device} but pred is on {pred.device}; pass mask.to(pred.device)"
-        raise LossInputError(msg)
+    _check_device(name, one, pred)
 
 
 def _without_channel(one: Tensor, pred: Tensor) -> str:
     return "; its channel axis is missing: .unsqueeze(1)" if one.shape == pred.shape[:1] + pred.shape[2:] else ""
 
 
-def check_values(pred: Tensor, target: Tensor, mask: Tensor | None, *, from_logits: bool) -> None:
-    """Check that masks hold 0 to 1, and that probabilities do; looks only where *mask* says that it counts.
+def check_values(inputs: Inputs) -> None:
+    """Check that targets hold what they should, and that predictions are logits, or probabilities, as said.
 
-    One pass over the target, and one over *pred* where it is probabilities. On an accelerator each makes the host
-    wait for the device, which is why it can be turned off.
+    One pass over the target, and one over the prediction where it is probabilities, or looks as if it were; looks only
+    at what counts. On an accelerator each makes the host wait for the device, which is why it can be turned off.
 
     Raises:
         LossInputError: Naming the tensor, the values that it holds, and the way out.
     """
-    if target.dtype != torch.bool:
-        low, high = _extremes(target, mask)
-        if not (low >= -SLACK and high <= 1 + SLACK):
-            hint = _way_out(target, low, high)
-            msg = f"target ({target.dtype}) runs from {low:g} to {high:g}; a mask holds 0 to 1: {hint}"
+    if not inputs.pred.numel():
+        return
+    if inputs.weight is not None:
+        low, high = _extremes(inputs.weight if inputs.mask is None else torch.where(inputs.mask, inputs.weight, 0))
+        if not (low >= 0 and high < float("inf")):
+            msg = f"weight runs from {low:g} to {high:g}; give finite numbers of at least 0"
             raise LossInputError(msg)
-    if not from_logits:
-        low, high = _extremes(pred, mask)
-        if not (low >= -SLACK and high <= 1 + SLACK):
-            hint = "apply torch.sigmoid, or pass from_logits=True"
-            msg = f"pred runs from {low:g} to {high:g}; from_logits=False takes probabilities: {hint}"
+    if inputs.labelled:
+        _check_labels(inputs)
+    elif inputs.target.dtype != torch.bool:
+        _check_channels(inputs)
+    if inputs.softmax and not inputs.labelled:
+        _check_adds_up("target", inputs, inputs.target)
+    if inputs.from_logits:
+        _check_logits(inputs)
+    else:
+        _check_probabilities(inputs)
+
+
+def _check_labels(inputs: Inputs) -> None:
+    low, high = _extremes(inputs.target)
+    classes = inputs.pred.shape[1]
+    if low >= 0 and high < classes:
+        return
+    low, high = _extremes_of_what_counts(inputs, inputs.target.unsqueeze(1))
+    if not (low >= 0 and high < classes):
+        if low == 0 and high == 255 and inputs.ignore_index is None:
+            hint = "pass ignore_index=255 if that is what nobody labelled, or target > 0 if this is a mask"
+        elif inputs.ignore_index is None:
+            hint = "pass ignore_index for the label of what does not count, or give pred one channel for each class"
+        else:
+            hint = "give pred one channel for each class"
+        msg = f"target holds class numbers from {low:g} to {high:g}, but pred has channels 0 to {classes - 1}; {hint}"
+        raise LossInputError(msg)
+
+
+def _check_channels(inputs: Inputs) -> None:
+    low, high = _extremes(inputs.target)
+    if not (low >= -SLACK and high <= 1 + SLACK) and inputs.counted() is not None:
+        low, high = _extremes_of_what_counts(inputs, inputs.target)
+    if not (low >= -SLACK and high <= 1 + SLACK):
+        hint = _way_out(inputs.target, low, high)
+        msg = f"target ({inputs.target.dtype}) runs from {low:g} to {high:g}; a mask holds 0 to 1: {hint}"
+        raise LossInputError(msg)
+
+
+def _check_probabilities(inputs: Inputs) -> None:
+    low, high = _extremes_of_what_counts(inputs, inputs.pred)
+    if not (low >= -SLACK and high <= 1 + SLACK):
+        activation = "softmax" if inputs.softmax else "sigmoid"
+        hint = f"apply torch.{activation}, or pass from_logits=True"
+        msg = f"pred runs from {low:g} to {high:g}; from_logits=False takes probabilities: {hint}"
+        raise LossInputError(msg)
+    if inputs.softmax:
+        _check_adds_up("pred", inputs, inputs.pred)
+
+
+def _check_logits(inputs: Inputs) -> None:
+    """Refuse a prediction without a value outside [0, 1]: of that many logits some are."""
+    few = inputs.pred.detach().reshape(-1)[:SAMPLE]
+    if few.numel() < SAMPLE // 16:
+        return
+    low, high = _extremes(few)
+    if not (low >= 0 and high <= 1):
+        return
+    low, high = _extremes_of_what_counts(inputs, inputs.pred, other=few[0].item())
+    if 0 <= low < high <= 1:
+        hint = "pass from_logits=False, or leave the activation out of the model; check_inputs=False if they are logits"
+        msg = f"pred runs from {low:g} to {high:g}, as probabilities do, but is read as logits; {hint}"
+        raise LossInputError(msg)
+
+
+def _check_adds_up(name: str, inputs: Inputs, values: Tensor) -> None:
+    for rows, voxels in cut(*inputs.pred.shape, size=block_size(inputs.pred.device)):
+        block = inputs.block(rows, voxels)
+        whole = values[rows, :, voxels].detach().sum(1, keepdim=True, dtype=torch.float32)
+        low, high = _extremes(only_where(block.counted(), whole, 1.0))
+        if not (low >= 1 - SUM_SLACK and high <= 1 + SUM_SLACK):
+            msg = f"the channels of {name} add up to {low:g} to {high:g} in a voxel; with mode='multiclass' give 1"
             raise LossInputError(msg)
 
 
-def _extremes(values: Tensor, mask: Tensor | None) -> tuple[float, float]:
-    """Return the least and the greatest of *values*, NaN if there is one; 0 stands for what is left out."""
-    if not values.numel():
-        return 0.0, 0.0
-    values = values.detach()
-    low, high = torch.aminmax(values if mask is None else torch.where(mask, values, 0))
+def _extremes(values: Tensor) -> tuple[float, float]:
+    """Return the least and the greatest of *values*, NaN if there is one."""
+    low, high = torch.aminmax(values.detach())
     low, high = torch.stack((low, high)).tolist()  # together: one wait for the device, not two
+    return float(low), float(high)
+
+
+def _extremes_of_what_counts(inputs: Inputs, values: Tensor, *, other: float = 0) -> tuple[float, float]:
+    """Return the least and the greatest of *values*, of which *other* stands for what does not count."""
+    found = []
+    for rows, voxels in cut(*inputs.pred.shape, size=block_size(inputs.pred.device)):
+        counted = inputs.block(rows, voxels).counted()
+        part = values[rows, :, voxels].detach()
+        found.append(torch.stack(torch.aminmax(only_where(counted, part, other))))
+    both = torch.stack(found)
+    low, high = both[:, 0].amin().item(), both[:, 1].amax().item()
     return float(low), float(high)
 
 
 def _way_out(target: Tensor, low: float, high: float) -> str:
     if low == 0 and high == 255:
-        return "pass target > 0, or target / 255 if it is soft"
+        return "pass target > 0, or target / 255 if it is soft; ignore_index=255 if nobody labelled those voxels"
     if low >= 0 and not target.is_floating_point():
-        return "pass one channel per class, not class numbers"
+        return "pass one channel per class, not class numbers, or mode='multiclass'"
     return "look for the preprocessing that made it, or mask those voxels out"

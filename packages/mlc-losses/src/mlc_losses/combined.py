@@ -7,19 +7,25 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
-from mlc_losses.base import SegmentationLoss
+from mlc_losses.base import SegmentationLoss, SummedLoss
 from mlc_losses.errors import LossConfigError
+from mlc_losses.inputs import working_dtype
 from mlc_losses.options import require_number
 from mlc_losses.records import Breakdown, Part
+from mlc_losses.summation import sum_terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
+    from mlc_losses.inputs import Inputs
     from mlc_losses.protocols import Loss
 
 __all__ = ["CombinedLoss"]
+
+FACTS = ("mode", "from_logits", "ignore_index")
+"""What all components must agree about, since they read the same tensors."""
 
 
 class CombinedLoss(SegmentationLoss):
@@ -32,19 +38,27 @@ class CombinedLoss(SegmentationLoss):
     weights by name, and writing to a buffer (`loss.dice_weight.fill_(0.5)`) makes `torch.compile` trace nothing again.
     Weights are float64; for a device that has none, `.to(device, torch.float32)`.
 
-    Inputs are checked once, here, for all components.
+    Inputs are checked once, here, for all components, and what our own components need summed is summed in one pass.
+    A component that is not ours gets `mask` with what *ignore_index* leaves out, and `weight` where there is one.
 
     Args:
-        components: Losses by name, each giving one number.
+        components: Losses by name, each giving one number, or with reduction="sample" all one for each sample.
         weights: A weight of at least 0 for each of them, not all 0.
-        check_inputs: Whether every call checks the values of its tensors; see `forward`.
+        mode, from_logits, ignore_index: As every loss. Left out, they are those of our own components.
+        check_inputs: Whether every call checks the values of its tensors; see `SegmentationLoss`.
 
     Raises:
-        LossConfigError: If names do not match, a weight is no weight, or the components disagree about what *pred* is.
+        LossConfigError: If names do not match, a weight is no weight, or the components disagree about what *pred* and
+            *target* are.
     """
 
     def __init__(
-        self, components: Mapping[str, Loss], weights: Mapping[str, float], *, check_inputs: bool = True
+        self,
+        components: Mapping[str, Loss],
+        weights: Mapping[str, float],
+        *,
+        check_inputs: bool = True,
+        **facts: object,
     ) -> None:
         if not components or set(components) != set(weights):
             msg = (
@@ -55,21 +69,16 @@ class CombinedLoss(SegmentationLoss):
         if not any(numbers.values()):
             msg = f"all weights of {sorted(components)} are 0, so nothing would be learnt; give one above 0"
             raise LossConfigError(msg)
-        ours = {name: one for name, one in components.items() if isinstance(one, SegmentationLoss)}
-        for fact in ("mode", "from_logits"):
-            said = {name: getattr(one, fact) for name, one in ours.items()}
-            if len(set(said.values())) > 1:
-                msg = f"components read the same pred but disagree about {fact}: {said}"
-                raise LossConfigError(msg)
-        one = next(iter(ours.values()), None)
-        super().__init__(
-            mode=one.mode if one else "multilabel",  # a plugin's losses know themselves how many channels they take
-            from_logits=one.from_logits if one else True,
-            check_inputs=check_inputs,
-        )
+        super().__init__(check_inputs=check_inputs, **_agree(components, facts))  # type: ignore[arg-type]
         self._names = tuple(components)
+        summed = [one for one in components.values() if isinstance(one, SummedLoss)]
+        self._terms = tuple(dict.fromkeys(one.term for one in summed))  # what two components want is summed once
         for name, component in components.items():
             self._add(name, component, numbers[name])
+        kinds = {getattr(one, "reduction", "mean") == "sample" for one in components.values()}
+        if len(kinds) > 1:
+            msg = f"some components of {sorted(components)} have reduction='sample' and some have not; give all or none"
+            raise LossConfigError(msg)
 
     def _add(self, name: str, component: Loss, weight: float) -> None:
         if not isinstance(component, nn.Module):
@@ -79,7 +88,7 @@ class CombinedLoss(SegmentationLoss):
             msg = f"component {name!r} has a dot in its name, which torch keeps for submodules of submodules"
             raise LossConfigError(msg)
         if getattr(component, "reduction", None) == "none":
-            msg = f"component {name!r} has reduction='none'; one number each can be added up: 'mean' or 'sum'"
+            msg = f"component {name!r} has reduction='none'; one number each can be added up: 'mean', 'sum' or 'sample'"
             raise LossConfigError(msg)
         self.add_module(f"{name}_loss", component)
         self.register_buffer(f"{name}_weight", torch.tensor(weight, dtype=torch.float64))
@@ -94,11 +103,13 @@ class CombinedLoss(SegmentationLoss):
         """The weights by name, as they are now."""
         return {name: float(self._weight(name)) for name in self._names}
 
-    def compute(self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Return the loss of *pred* against *target*; both are known to be good."""
-        return _total(self._weigh(self._measure(pred, target, mask)))
+    def evaluate(self, inputs: Inputs) -> Tensor:
+        """Return the loss of *inputs*, which are known to be good."""
+        return _total(self._weigh(self._measure(inputs)))
 
-    def get_loss_components(self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None) -> dict[str, Tensor]:
+    def get_loss_components(
+        self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None, weight: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return `{"<name>_loss": value, ..., "total": total}` from one pass.
 
         The values are unweighted and detached, for logs. The total is what the loss itself returns, to the bit and
@@ -107,17 +118,18 @@ class CombinedLoss(SegmentationLoss):
         Raises:
             LossInputError: As `forward`.
         """
-        found = self.break_down(pred, target, mask=mask)
+        found = self.break_down(pred, target, mask=mask, weight=weight)
         return {**{f"{part.name}_loss": part.value for part in found.parts}, "total": found.total}
 
-    def break_down(self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Breakdown:
+    def break_down(
+        self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None, weight: Tensor | None = None
+    ) -> Breakdown:
         """Return the total with what each component contributes to it, from one pass.
 
         Raises:
             LossInputError: As `forward`.
         """
-        self.check(pred, target, mask=mask)
-        values = self._measure(pred, target, mask)
+        values = self._measure(self.read(pred, target, mask=mask, weight=weight))
         weighted = self._weigh(values)
         total = _total(weighted)
         whole = total.detach()
@@ -144,19 +156,57 @@ class CombinedLoss(SegmentationLoss):
     def _weight(self, name: str) -> Tensor:
         return self.get_buffer(f"{name}_weight")
 
-    def _measure(self, pred: Tensor, target: Tensor, mask: Tensor | None) -> Sequence[Tensor]:
+    def _measure(self, inputs: Inputs) -> Sequence[Tensor]:
+        """Return the unweighted value of each component."""
+        dtype = working_dtype(inputs)
         values = []
-        for name, component in self.components.items():
-            measure = component.compute if isinstance(component, SegmentationLoss) else component
-            value = measure(pred, target, mask=mask)
-            if value.dim():
+        with torch.autocast(inputs.pred.device.type, enabled=False):
+            sums = dict(zip(self._terms, sum_terms(inputs, self._terms), strict=True)) if self._terms else {}
+            for component in self.components.values():
+                if isinstance(component, SummedLoss):
+                    value = component.judge(sums[component.term], inputs).to(dtype)
+                elif isinstance(component, SegmentationLoss):
+                    value = component.evaluate(inputs)
+                else:
+                    pred, target, what_counts = _as_given(inputs)
+                    value = component(pred, target, **what_counts)
+                values.append(value)
+        for name, value in zip(self._names, values, strict=True):
+            if value.shape != values[0].shape or value.dim() > 1:
                 msg = f"component {name!r} returned {tuple(value.shape)}; one number each can be added up"
                 raise LossConfigError(msg)
-            values.append(value)
         return values
 
     def _weigh(self, values: Sequence[Tensor]) -> Sequence[Tensor]:
         return [self._weight(name).to(one.dtype) * one for name, one in zip(self._names, values, strict=True)]
+
+
+def _agree(components: Mapping[str, Loss], facts: Mapping[str, object]) -> Mapping[str, object]:
+    """Return what all of our own *components* and the caller say about the tensors."""
+    ours = {name: one for name, one in components.items() if isinstance(one, SegmentationLoss)}
+    agreed: dict[str, object] = {}
+    for fact in FACTS:
+        said = {name: getattr(one, fact) for name, one in ours.items()}
+        if fact in facts:
+            said["the combination"] = facts[fact]
+        if len(set(said.values())) > 1:
+            msg = f"components read the same tensors but disagree about {fact}: {said}"
+            raise LossConfigError(msg)
+        agreed[fact] = next(iter(said.values()), {"mode": "multilabel", "from_logits": True}.get(fact))
+    return agreed
+
+
+def _as_given(inputs: Inputs) -> tuple[Tensor, Tensor, Mapping[str, Tensor | None]]:
+    """Return the tensors as a loss that is not ours takes them, with what is ignored in the mask."""
+    counted = inputs._replace(weight=None).counted()
+    given: dict[str, Tensor | None] = {"mask": None if counted is None else _unfold(counted, inputs)}
+    if inputs.weight is not None:
+        given["weight"] = _unfold(inputs.weight, inputs)
+    return _unfold(inputs.pred, inputs), _unfold(inputs.target, inputs), given
+
+
+def _unfold(one: Tensor, inputs: Inputs) -> Tensor:
+    return one.reshape(*one.shape[:-1], *inputs.spatial)
 
 
 def _total(weighted: Sequence[Tensor]) -> Tensor:

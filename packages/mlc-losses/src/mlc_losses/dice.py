@@ -6,32 +6,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mlc_losses.base import (
-    SegmentationLoss,
-    describe_input,
-    only_where,
-    reduce,
-    require_reduction,
-    working_dtype,
-)
 from mlc_losses.errors import LossConfigError
-from mlc_losses.options import EMPTIES, require_choice, require_flag, require_number
+from mlc_losses.options import require_flag
+from mlc_losses.region import RegionLoss
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import Unpack
 
-    from mlc_losses.options import Empty, Mode, Reduction
+    from mlc_losses.options import RegionOptions
+    from mlc_losses.terms import RegionSums
 
 __all__ = ["DiceLoss"]
 
-EMPTY_MEANS = {
-    "volume": "its loss is mean(p), so that false positives cost something and teach",
-    "smooth": "the formula stands; with a small s false positives cost 1 and their gradient is next to 0",
-    "skip": "it leaves the mean and its count; nothing is learnt from it",
-}
 
-
-class DiceLoss(SegmentationLoss):
+class DiceLoss(RegionLoss):
     """Dice loss (Milletari et al. 2016), or with *jaccard* the Jaccard loss (Rahman and Wang 2016).
 
     With `p` the probabilities, `t` the target, `tp` their overlap and `s` the *smooth*:
@@ -43,118 +32,40 @@ class DiceLoss(SegmentationLoss):
     and `s = 1` are a Dice of 7/10. For Jaccard it stands beside `tp` and the union. Libraries differ here; the same
     number elsewhere may be another loss.
 
-    The overlap is `Σ min(p, t)`, which is `Σ p·t` for masks of 0 and 1, and which makes a prediction that equals a soft
-    target cost 0 (Wang et al. 2023). With *squared_pred* it is `Σ p·t` and the sizes are `Σp²` and `Σt²`, as in
-    Milletari.
-
-    One region is one channel of one sample, or with *batch* one channel of all samples. A region whose valid voxels
-    hold no foreground has no overlap to speak of; *empty* says what it costs:
-
-    - "volume": `mean(p)`. The gradient is 1 over the number of voxels for each p, whatever *smooth* is.
-    - "smooth": the formula as it stands, `1 - s / (Σp + s)`. The gradient is `s / (Σp + s)²`: at `s = 1e-6` and a
-      thousand false positives 1e-12, so nothing is learnt from empty masks. Wants a *smooth* above 0.
-    - "skip": nothing; the region leaves the mean, its count and the gradient.
-
-    A region without a valid voxel is left out under each of them.
+    With *log* the loss is `-log` of the likeness instead of 1 minus it (Wong et al. 2018 with an exponent of 1), which
+    punishes a missed region without bound. It wants a numerator that is smoothed.
 
     Args:
-        smooth: `s` above, at least 0.
         jaccard: Intersection over union in place of Dice.
-        squared_pred: Squares in the sizes.
-        batch: Regions over the whole batch, which steadies small batches of small objects.
-        empty: What a region without foreground costs.
-        mode: "binary" for one channel, "multilabel" for several that may overlap.
-        from_logits: Whether *pred* is logits, or probabilities.
-        reduction: "mean" over the valid regions, "sum", or "none" for `(B, C)` (`(C,)` with *batch*) with 0 where a
-            region is left out.
-        check_inputs: Whether every call checks the values of its tensors; see `forward`.
+        log: The negative logarithm in place of the difference from 1.
+        options: What every loss over regions takes; see `RegionLoss`.
 
     Raises:
-        LossConfigError: If an option is none of these.
+        LossConfigError: If an option cannot be followed.
     """
 
-    def __init__(
-        self,
-        *,
-        smooth: float = 1e-6,
-        jaccard: bool = False,
-        squared_pred: bool = False,
-        batch: bool = False,
-        empty: Empty = "volume",
-        mode: Mode = "binary",
-        from_logits: bool = True,
-        reduction: Reduction = "mean",
-        check_inputs: bool = True,
-    ) -> None:
-        super().__init__(mode=mode, from_logits=from_logits, check_inputs=check_inputs)
-        self.smooth = require_number("smooth", smooth)
+    def __init__(self, *, jaccard: bool = False, log: bool = False, **options: Unpack[RegionOptions]) -> None:
+        super().__init__(**options)
         self.jaccard = require_flag("jaccard", jaccard)
-        self.squared_pred = require_flag("squared_pred", squared_pred)
-        self.batch = require_flag("batch", batch)
-        self.reduction = require_reduction(reduction)
-        require_choice("empty", empty, EMPTIES)
-        self.empty: Empty = empty
-        if empty == "smooth" and self.smooth == 0:
-            msg = "empty='smooth' with smooth=0 is 0/0 on an empty mask; give a smooth above 0, or empty='volume'"
+        self.log = require_flag("log", log)
+        if log and self.smooth_nr == 0:
+            msg = "log=True with a smooth of 0 is infinite where nothing overlaps; give a smooth (or smooth_nr) above 0"
             raise LossConfigError(msg)
 
-    def compute(self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Return the loss of *pred* against *target*; both are known to be good."""
-        dtype = working_dtype(pred, target)
-        axes = (0, *range(2, pred.dim())) if self.batch else tuple(range(2, pred.dim()))
-        p = _probabilities(pred.to(dtype), mask, from_logits=self.from_logits)
-        t = only_where(mask, target.to(dtype))
-        if self.squared_pred:
-            overlap = (p * t).sum(axes)
-            size_p, size_t = p.square().sum(axes), t.square().sum(axes)
-        else:
-            overlap = _least(p, t, soft=target.is_floating_point()).sum(axes)
-            size_p, size_t = p.sum(axes), t.sum(axes)
-        count = _count_voxels(p, mask, axes)
-        valid, foreground = count > 0, size_t > 0
-        losses = self._lose(overlap, size_p + size_t, defined=foreground | (self.empty == "smooth"))
-        if self.empty == "volume":
-            volume = p.sum(axes) if self.squared_pred else size_p
-            losses = torch.where(foreground, losses, volume / count.clamp_min(1))
-        elif self.empty == "skip":
-            valid = foreground
-        return reduce(only_where(valid, losses), valid.sum(), self.reduction)
+    def ratio(self, regions: RegionSums) -> tuple[Tensor, Tensor]:
+        """Return numerator and denominator of the likeness, without smoothing."""
+        sizes = regions.size_p + regions.size_t
+        return (regions.overlap, sizes - regions.overlap) if self.jaccard else (2 * regions.overlap, sizes)
 
-    def _lose(self, overlap: Tensor, sizes: Tensor, *, defined: Tensor) -> Tensor:
-        above = overlap if self.jaccard else 2 * overlap
-        below = sizes - overlap if self.jaccard else sizes
-        below = only_where(defined, below + self.smooth, 1.0)  # no 0/0, whose NaN would live on in the gradient
-        return 1 - (above + self.smooth) / below
+    def lose(self, alike: Tensor) -> Tensor:
+        """Return the loss of regions that are so much *alike*."""
+        if not self.log:
+            return 1 - alike
+        return -torch.log(alike.clamp_min(torch.finfo(torch.float32).eps * self.smooth_nr))
 
-    def explain(self) -> str:
-        """Return the formula in use with its options, for people."""
-        p, t = ("Σp²", "Σt²") if self.squared_pred else ("Σp", "Σt")
-        overlap = "Σ p·t" if self.squared_pred else "Σ min(p, t), which is Σ p·t for masks of 0 and 1"
-        formula = f"1 - (tp + s) / ({p} + {t} - tp + s)" if self.jaccard else f"1 - (2·tp + s) / ({p} + {t} + s)"
-        region = "channel of the whole batch" if self.batch else "channel of each sample"
-        return "\n".join(
-            (
-                f"{'Jaccard' if self.jaccard else 'Dice'} loss = {formula}",
-                f"  s = {self.smooth:g}, tp = {overlap}",
-                f"  {describe_input(self)}",
-                f"  sums over the valid voxels of each {region}; reduction {self.reduction}",
-                f"  a region without foreground (empty={self.empty}): {EMPTY_MEANS[self.empty]}",
-            )
-        )
-
-
-def _probabilities(pred: Tensor, mask: Tensor | None, *, from_logits: bool) -> Tensor:
-    """Return probabilities that are 0, with a gradient of 0, where *mask* is false."""
-    if from_logits:
-        return torch.sigmoid(only_where(mask, pred, float("-inf")))
-    return only_where(mask, pred)
-
-
-def _least(p: Tensor, t: Tensor, *, soft: bool) -> Tensor:
-    """Return min(p, t) with the gradient of p·t where t is 0 or 1, also where p has reached t."""
-    return torch.where((p < t) | (t == 1), p, t) if soft else p * t
-
-
-def _count_voxels(p: Tensor, mask: Tensor | None, axes: tuple[int, ...]) -> Tensor:
-    everywhere = torch.ones((), dtype=torch.bool, device=p.device) if mask is None else mask
-    return everywhere.expand(p.shape).sum(axes)
+    def explain_formula(self) -> str:
+        """Return the formula in use, in one line."""
+        p, t = self.explain_sizes()
+        ratio = f"(tp + s) / ({p} + {t} - tp + s)" if self.jaccard else f"(2·tp + s) / ({p} + {t} + s)"
+        name = "Jaccard" if self.jaccard else "Dice"
+        return f"Log-{name} loss = -log({ratio})" if self.log else f"{name} loss = 1 - {ratio}"

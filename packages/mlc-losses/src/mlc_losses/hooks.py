@@ -2,126 +2,54 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlc_hooks import hookimpl
+from mlc_losses.lazy_class import LazyClass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mlc_losses.bce import BCELoss
     from mlc_losses.combined import CombinedLoss
-    from mlc_losses.dice import DiceLoss
-    from mlc_losses.options import Empty, Mode, Reduction
     from mlc_losses.protocols import Loss
+
+FOCAL = {"gamma": 2.0, "alpha": 0.25}
 
 
 @hookimpl
 def mlc_losses() -> Mapping[str, Callable[..., Loss]]:
-    """Offer Dice, Jaccard, BCE, focal, and weighted sums of losses."""
-    return {"bce": bce, "combined": combined, "dice": dice, "focal": focal, "jaccard": jaccard}
+    """Offer losses over regions, over voxels, and weighted sums of losses."""
+    dice, tversky = "mlc_losses.dice:DiceLoss", "mlc_losses.tversky:TverskyLoss"
+    return {
+        "bce": LazyClass("mlc_losses.bce:BCELoss", "Compare voxel by voxel: binary cross entropy, focal with a gamma."),
+        "combined": combined,
+        "cross_entropy": LazyClass(
+            "mlc_losses.cross_entropy:CrossEntropyLoss",
+            "Compare voxel by voxel over classes: cross entropy, focal with a gamma.",
+        ),
+        "dice": LazyClass(dice, "Compare regions by their overlap."),
+        "focal": LazyClass(
+            "mlc_losses.bce:BCELoss", "Compare voxel by voxel and care less about the easy ones.", defaults=FOCAL
+        ),
+        "focal_cross_entropy": LazyClass(
+            "mlc_losses.cross_entropy:CrossEntropyLoss",
+            "Compare voxel by voxel over classes and care less about the easy ones.",
+            defaults={"gamma": 2.0},
+        ),
+        "focal_tversky": LazyClass(
+            tversky, "Compare regions by overlap, and care more about the nearly right.", defaults={"gamma": 0.75}
+        ),
+        "generalized_dice": LazyClass(
+            "mlc_losses.generalized:GeneralizedDiceLoss", "Compare all classes at once, rare ones weighing more."
+        ),
+        "jaccard": LazyClass(dice, "Compare regions by intersection over union.", fixed={"jaccard": True}),
+        "log_dice": LazyClass(dice, "Compare regions by the logarithm of their overlap.", fixed={"log": True}),
+        "lovasz": LazyClass("mlc_losses.lovasz:LovaszLoss", "Compare regions by intersection over union, sorted."),
+        "tversky": LazyClass(tversky, "Compare regions by overlap, with a price for each kind of mistake."),
+    }
 
 
-def bce(
-    *,
-    gamma: float = 0.0,
-    alpha: float | None = None,
-    label_smoothing: float = 0.0,
-    mode: Mode = "binary",
-    from_logits: bool = True,
-    reduction: Reduction = "mean",
-    check_inputs: bool = True,
-) -> BCELoss:
-    """Compare voxel by voxel: binary cross entropy, or focal loss with a *gamma*."""
-    from mlc_losses.bce import BCELoss
-
-    return BCELoss(
-        gamma=gamma,
-        alpha=alpha,
-        label_smoothing=label_smoothing,
-        mode=mode,
-        from_logits=from_logits,
-        reduction=reduction,
-        check_inputs=check_inputs,
-    )
-
-
-def focal(
-    *,
-    gamma: float = 2.0,
-    alpha: float | None = 0.25,
-    label_smoothing: float = 0.0,
-    mode: Mode = "binary",
-    from_logits: bool = True,
-    reduction: Reduction = "mean",
-    check_inputs: bool = True,
-) -> BCELoss:
-    """Compare voxel by voxel and care less about the easy ones: `bce` with the options of Lin 2017."""
-    return bce(
-        gamma=gamma,
-        alpha=alpha,
-        label_smoothing=label_smoothing,
-        mode=mode,
-        from_logits=from_logits,
-        reduction=reduction,
-        check_inputs=check_inputs,
-    )
-
-
-def dice(
-    *,
-    smooth: float = 1e-6,
-    jaccard: bool = False,
-    squared_pred: bool = False,
-    batch: bool = False,
-    empty: Empty = "volume",
-    mode: Mode = "binary",
-    from_logits: bool = True,
-    reduction: Reduction = "mean",
-    check_inputs: bool = True,
-) -> DiceLoss:
-    """Compare regions by their overlap: Dice, or Jaccard."""
-    from mlc_losses.dice import DiceLoss
-
-    return DiceLoss(
-        smooth=smooth,
-        jaccard=jaccard,
-        squared_pred=squared_pred,
-        batch=batch,
-        empty=empty,
-        mode=mode,
-        from_logits=from_logits,
-        reduction=reduction,
-        check_inputs=check_inputs,
-    )
-
-
-def jaccard(
-    *,
-    smooth: float = 1e-6,
-    squared_pred: bool = False,
-    batch: bool = False,
-    empty: Empty = "volume",
-    mode: Mode = "binary",
-    from_logits: bool = True,
-    reduction: Reduction = "mean",
-    check_inputs: bool = True,
-) -> DiceLoss:
-    """Compare regions by intersection over union: `dice` with `jaccard=True`."""
-    return dice(
-        smooth=smooth,
-        jaccard=True,
-        squared_pred=squared_pred,
-        batch=batch,
-        empty=empty,
-        mode=mode,
-        from_logits=from_logits,
-        reduction=reduction,
-        check_inputs=check_inputs,
-    )
-
-
-def combined(**settings: object) -> CombinedLoss:
+def combined(**settings: Any) -> CombinedLoss:
     """Add up other losses: `<name>_weight`, and `<name>_config` for its options."""
     from mlc_losses.configs import make_combined
 

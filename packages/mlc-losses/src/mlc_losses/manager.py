@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlc_losses.configs import make_loss, read_type
+from mlc_losses.configs import make_supervised, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,14 +22,16 @@ class LossManager:
         """Make the loss that *config* describes; *config* stays as it is.
 
         `type` names a loss: "dice", "jaccard", "bce", "focal", "combined", or what a plugin offers. The other keys are
-        its options. A combined loss takes `<name>_weight` and `<name>_config` for each component, and `mode`,
-        `from_logits` and `check_inputs` for all of them:
+        its options. A combined loss takes `<name>_weight` and `<name>_config` for each component, and for all of them
+        `mode`, `from_logits`, `ignore_index`, `check_inputs`, `label_smoothing`, `reduction` and `distributed`:
 
             {"type": "combined", "dice_weight": 0.7, "bce_weight": 0.3, "dice_config": {"smooth": 1e-6}}
+
+        A component is the loss of that name, unless its configuration has another `type`. Every loss takes
+        `deep_supervision`: True, or the weight of each output.
 
         Raises:
             UnknownNameError: If nobody offers a loss of that name; says what is close.
             LossConfigError: If a key or a value cannot be followed; says what is close.
         """
-        name = read_type(config)
-        return make_loss(name, {key: value for key, value in config.items() if key != "type"})
+        return make_supervised(*read_config(config))

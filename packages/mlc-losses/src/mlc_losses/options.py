@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from mlc_hooks.hints import known_names, nearest
 from mlc_losses.errors import LossConfigError
@@ -17,20 +18,49 @@ __all__ = [
     "MODES",
     "REDUCTIONS",
     "Empty",
+    "LossOptions",
     "Mode",
     "Reduction",
+    "RegionOptions",
     "require_choice",
+    "require_class_weights",
     "require_flag",
+    "require_index",
     "require_number",
 ]
 
-Mode = Literal["binary", "multilabel"]
-Reduction = Literal["mean", "sum", "none"]
-Empty = Literal["volume", "smooth", "skip"]
+Mode = Literal["binary", "multilabel", "multiclass"]
+Reduction = Literal["mean", "sum", "sample", "none"]
+Empty = Literal["volume", "formula", "skip"]
 
-MODES = ("binary", "multilabel")
-REDUCTIONS = ("mean", "sum", "none")
-EMPTIES = ("volume", "smooth", "skip")
+MODES = ("binary", "multilabel", "multiclass")
+REDUCTIONS = ("mean", "sum", "sample", "none")
+EMPTIES = ("volume", "formula", "skip")
+
+
+class LossOptions(TypedDict, total=False):
+    """What every loss that follows from sums takes; `mlc_losses.base.SummedLoss` says what each means."""
+
+    mode: Mode
+    from_logits: bool
+    ignore_index: int | None
+    reduction: Reduction
+    distributed: bool
+    check_inputs: bool
+
+
+class RegionOptions(LossOptions, total=False):
+    """What every loss over regions takes; `mlc_losses.region.RegionLoss` says what each means."""
+
+    smooth: float
+    smooth_nr: float | None
+    smooth_dr: float | None
+    squared_pred: bool
+    batch: bool
+    include_background: bool
+    class_weights: Sequence[float] | None
+    empty: Empty
+    label_smoothing: float
 
 
 def require_number(name: str, value: object, *, low: float = 0.0, high: float = math.inf) -> float:
@@ -72,3 +102,36 @@ def require_choice(name: str, value: object, choices: Collection[str]) -> None:
     if value not in choices:
         msg = f"{name} is {value!r}.{nearest(str(value), choices)} {known_names('Known', choices)}"
         raise LossConfigError(msg)
+
+
+def require_index(name: str, value: object) -> int | None:
+    """Return *value* if it is an integer or `None`.
+
+    Raises:
+        LossConfigError: If it is anything else.
+    """
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    msg = f"{name} is {value!r}; give an integer, or None"
+    raise LossConfigError(msg)
+
+
+def require_class_weights(value: object, *, mode: Mode) -> tuple[float, ...] | None:
+    """Return *value* as one weight for each class, or `None`.
+
+    Raises:
+        LossConfigError: If it is no sequence of numbers of at least 0 with one above it, or *mode* has one channel.
+    """
+    if value is None:
+        return None
+    if mode == "binary":
+        msg = "class_weights weigh channels against each other, and mode='binary' has one; leave them out"
+        raise LossConfigError(msg)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        msg = f"class_weights is {value!r}; give a list with one number for each channel"
+        raise LossConfigError(msg)
+    weights = tuple(require_number(f"class_weights[{number}]", one) for number, one in enumerate(value))
+    if len(weights) < 2 or not any(weights):
+        msg = f"class_weights is {value!r}; give one number for each channel, two at least, and not all 0"
+        raise LossConfigError(msg)
+    return weights

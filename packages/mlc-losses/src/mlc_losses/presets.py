@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlc_hooks import UnknownNameError
 from mlc_hooks.hints import known_names, nearest
+from mlc_losses.options import MODES, require_choice
+
+if TYPE_CHECKING:
+    from mlc_losses.options import Mode
 
 __all__ = ["PRESETS", "get_preset_loss_config"]
 
@@ -45,13 +49,25 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def get_preset_loss_config(name: str) -> dict[str, Any]:
+def get_preset_loss_config(name: str, *, mode: Mode = "binary") -> dict[str, Any]:
     """Return the configuration called *name*, fresh: change it as you like.
+
+    With mode="multiclass" its voxel by voxel half is `cross_entropy`. That has no *alpha*, which weighs foreground
+    against background; `class_weights` weigh classes.
 
     Raises:
         UnknownNameError: If there is none of that name; says what is close.
+        LossConfigError: If there is no such mode.
     """
     if name not in PRESETS:
         msg = f"Unknown loss preset {name!r}.{nearest(name, PRESETS)} {known_names('Known', PRESETS)}"
         raise UnknownNameError(msg)
-    return deepcopy(PRESETS[name])
+    require_choice("mode", mode, MODES)
+    config = deepcopy(PRESETS[name])
+    if mode != "binary":
+        config["mode"] = mode
+    if mode == "multiclass":
+        config["cross_entropy_weight"] = config.pop("bce_weight")
+        if "bce_config" in config:
+            config["cross_entropy_config"] = {"gamma": config.pop("bce_config")["gamma"]}
+    return config

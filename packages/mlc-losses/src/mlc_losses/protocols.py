@@ -20,14 +20,18 @@ class Loss(Protocol):
     travel with the model's, and from nothing of ours. `mlc_losses.testing.LossContract` checks the rest.
     """
 
-    def __call__(self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None, weight: Tensor | None = None
+    ) -> Tensor:
         """Return the loss of *pred* against *target*, a 0-dim tensor with a graph.
 
         Args:
             pred: `(B, C, *spatial)`, any floating dtype.
-            target: The shape of *pred*: 0 and 1 of any dtype, or fractions between them.
+            target: The shape of *pred*: 0 and 1 of any dtype, or fractions between them; or class numbers
+                `(B, *spatial)`, where the loss takes those.
             mask: `(B, 1, *spatial)` or the shape of *pred*, bool, true where a voxel counts. What it leaves out has no
                 influence, whatever it holds; where it leaves out everything the loss is 0.
+            weight: The same shapes, floating point, at least 0: a voxel of weight 2 counts as two such voxels.
         """
 
     def explain(self) -> str:

@@ -1,0 +1,172 @@
+"""The same loss at several resolutions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from mlc_losses.combined import CombinedLoss
+from mlc_losses.errors import LossConfigError, LossInputError
+from mlc_losses.options import require_number
+from mlc_losses.records import Breakdown, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from mlc_losses.protocols import Loss
+
+__all__ = ["DeepSupervisionLoss"]
+
+
+class DeepSupervisionLoss(nn.Module):
+    """A weighted mean of one *loss* over the outputs of a network at several resolutions (Lee et al. 2015).
+
+    Target, mask and weight come at the resolution of the first output. For the others the voxel that is nearest to the
+    centre is taken, so class numbers stay class numbers, of every dtype.
+
+    The weights are divided by their sum, so that the loss, and with it the learning rate, keeps its scale.
+
+    Args:
+        loss: Any loss of this package or of a plugin.
+        weights: One for each output, at least 0 and not all 0. The default halves from one to the next: 1, 1/2, 1/4, …
+
+    Raises:
+        LossConfigError: If the weights are none.
+    """
+
+    def __init__(self, loss: Loss, *, weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        if not isinstance(loss, nn.Module) or getattr(loss, "reduction", None) == "none":
+            msg = f"deep supervision adds up numbers of a torch.nn.Module, which {loss!r} does not give"
+            raise LossConfigError(msg)
+        self.loss = loss
+        self.level_weights: tuple[float, ...] | None = None
+        if weights is not None:
+            self.level_weights = tuple(require_number(f"weights[{i}]", one) for i, one in enumerate(weights))
+            if not any(self.level_weights):
+                msg = f"weights of deep supervision are {list(weights)}; give one for each output, one above 0 at least"
+                raise LossConfigError(msg)
+
+    def forward(
+        self,
+        pred: Sequence[Tensor],
+        target: Tensor,
+        *,
+        mask: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss of the outputs *pred*, the finest first; see the loss itself for the tensors.
+
+        Raises:
+            LossInputError: If there is another number of outputs than weights, or as the loss itself.
+        """
+        shares, outputs = self._share(pred)
+        values = [self.loss(one, _shrink(one, target), **_shrink_all(one, mask, weight)) for one in outputs]
+        return _add_up(shares, values)
+
+    def get_loss_components(
+        self,
+        pred: Sequence[Tensor],
+        target: Tensor,
+        *,
+        mask: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return `{"<name>_loss": value, ..., "total": total}` from one pass.
+
+        The values are means over resolutions, as the total is.
+
+        Raises:
+            LossConfigError: If the loss is no combination.
+            LossInputError: As `forward`.
+        """
+        found = self.break_down(pred, target, mask=mask, weight=weight)
+        return {**{f"{part.name}_loss": part.value for part in found.parts}, "total": found.total}
+
+    def break_down(
+        self,
+        pred: Sequence[Tensor],
+        target: Tensor,
+        *,
+        mask: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Breakdown:
+        """Return the total of a combined loss with what each component contributes to it, means over resolutions.
+
+        Raises:
+            LossConfigError: If the loss is no combination.
+            LossInputError: As `forward`.
+        """
+        loss: object = self.loss
+        if not isinstance(loss, CombinedLoss):
+            msg = f"{type(loss).__name__} has no components; give deep supervision a combined loss"
+            raise LossConfigError(msg)
+        shares, outputs = self._share(pred)
+        found = [loss.break_down(one, _shrink(one, target), **_shrink_all(one, mask, weight)) for one in outputs]
+        total = _add_up(shares, [one.total for one in found])
+        whole = total.detach()
+        parts = []
+        for same in zip(*(one.parts for one in found), strict=True):
+            weighted = _add_up(shares, [part.weighted for part in same])
+            parts.append(
+                Part(
+                    name=same[0].name,
+                    value=_add_up(shares, [part.value for part in same]),
+                    weight=same[0].weight,
+                    weighted=weighted,
+                    share=torch.where(whole == 0, whole, weighted / whole),
+                )
+            )
+        return Breakdown(total=total, parts=tuple(parts))
+
+    def explain(self) -> str:
+        """Return the formula in use with its options, for people."""
+        weights = self.level_weights or (1, 0.5, 0.25)
+        more = "" if self.level_weights else " : …"
+        told = " : ".join(f"{one:g}" for one in weights)
+        return f"Mean over the network's outputs, from the finest on, weighing {told}{more}, of\n{self.loss.explain()}"
+
+    def _share(self, pred: Sequence[Tensor] | Tensor) -> tuple[Sequence[float], Sequence[Tensor]]:
+        """Return the share of each output and the outputs; a single tensor is the finest, as in evaluation."""
+        outputs = (pred,) if isinstance(pred, torch.Tensor) else tuple(pred)
+        weights = self.level_weights or tuple(0.5**level for level in range(len(outputs)))
+        if isinstance(pred, torch.Tensor):
+            weights = (1.0,)
+        if len(weights) != len(outputs) or not outputs:
+            msg = f"the network has {len(outputs)} outputs, but deep supervision has {len(weights)} weights"
+            raise LossInputError(msg)
+        return [one / sum(weights) for one in weights], outputs
+
+
+def _add_up(shares: Sequence[float], values: Sequence[Tensor]) -> Tensor:
+    total = shares[0] * values[0]
+    for share, value in zip(shares[1:], values[1:], strict=True):
+        total = total + share * value
+    return total
+
+
+def _shrink_all(output: Tensor, mask: Tensor | None, weight: Tensor | None) -> dict[str, Tensor]:
+    given = {"mask": mask, "weight": weight}
+    return {name: _shrink(output, one) for name, one in given.items() if one is not None}
+
+
+def _shrink(output: Tensor, one: Tensor) -> Tensor:
+    """Return *one* at the resolution of *output*, taking the voxel that is nearest to each centre."""
+    spatial = output.shape[2:]
+    first = one.dim() - len(spatial)
+    for axis, size in enumerate(spatial, start=first):
+        old = one.shape[axis]
+        if size == old:
+            continue
+        if not 0 < size < old:
+            msg = (
+                f"an output is {tuple(output.shape)} but the target is {tuple(one.shape)}; give the finest output first"
+            )
+            raise LossInputError(msg)
+        nearest = ((torch.arange(size, device=one.device) * 2 + 1) * old) // (2 * size)
+        one = one.index_select(axis, nearest)
+    return one
