@@ -43,7 +43,7 @@ ALONE = [
 CONSTRAINTS = ROOT / "constraints.txt"
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 EXAMPLE = "docs/examples/mlc-acme"
-ORACLES = ("safetensors>=0.5",)  # libraries whose word tests hold ours against
+ORACLES = ("monai>=1.4", "safetensors>=0.5")  # libraries whose word tests hold ours against
 COVERAGE_FLOOR = 95
 
 # Threads that wait for each other spin, and another number of them gives other bits: tests use one.

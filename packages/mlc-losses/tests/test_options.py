@@ -3,7 +3,15 @@
 import pytest
 
 from mlc_hooks import MlcError
-from mlc_losses import BCELoss, DiceLoss, LossConfigError
+from mlc_losses import (
+    BCELoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    GeneralizedDiceLoss,
+    LossConfigError,
+    LovaszLoss,
+    TverskyLoss,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,8 +28,35 @@ from mlc_losses import BCELoss, DiceLoss, LossConfigError
         (DiceLoss, {"squared_pred": 1}, "give True or False"),
         (DiceLoss, {"batch": None}, "give True or False"),
         (DiceLoss, {"empty": "volum"}, "Did you mean 'volume'"),
-        (DiceLoss, {"mode": "multiclass"}, "Did you mean 'multilabel'.* Known: binary, multilabel"),
-        (DiceLoss, {"reduction": "average"}, "Known: mean, none, sum"),
+        (DiceLoss, {"mode": "multiclas"}, "Did you mean 'multiclass'.* Known: binary, multiclass, multilabel"),
+        (DiceLoss, {"reduction": "average"}, "Known: mean, none, sample, sum"),
+        (DiceLoss, {"batch": True, "reduction": "sample"}, "give one"),
+        (DiceLoss, {"include_background": False}, "has no other"),
+        (DiceLoss, {"class_weights": [1.0, 2.0]}, "mode='binary' has one"),
+        (DiceLoss, {"class_weights": "12", "mode": "multilabel"}, "give a list"),
+        (DiceLoss, {"class_weights": [1], "mode": "multilabel"}, "two at least"),
+        (DiceLoss, {"class_weights": [0, 0], "mode": "multilabel"}, "not all 0"),
+        (DiceLoss, {"class_weights": [1, -1], "mode": "multilabel"}, r"class_weights\[1\] is -1"),
+        (DiceLoss, {"distributed": True, "reduction": "none"}, "keeps apart"),
+        (DiceLoss, {"ignore_index": 1.5}, "ignore_index is 1.5; give an integer"),
+        (DiceLoss, {"ignore_index": True}, "give an integer"),
+        (DiceLoss, {"smooth": 1, "smooth_nr": 0, "smooth_dr": 1}, "smooth=1 would be unused"),
+        (DiceLoss, {"smooth_nr": -1}, "smooth_nr is -1"),
+        (DiceLoss, {"smooth_dr": 0, "empty": "formula"}, "0/0"),
+        (DiceLoss, {"log": True, "smooth": 0}, "infinite where nothing overlaps"),
+        (TverskyLoss, {"alpha": 0, "beta": 0}, "no mistake has a price"),
+        (TverskyLoss, {"gamma": 0}, "above 0"),
+        (TverskyLoss, {"alpha": -1}, "alpha is -1"),
+        (GeneralizedDiceLoss, {"volume_weights": "cube", "mode": "multilabel"}, "Known: simple, square, uniform"),
+        (GeneralizedDiceLoss, {"volume_weights": "simple"}, "mode='binary' has one"),
+        (LovaszLoss, {"empty": "none"}, "Known: formula, skip, volume"),
+        (LovaszLoss, {"batch": True, "reduction": "sample"}, "give one"),
+        (LovaszLoss, {"include_background": False}, "has no other"),
+        (CrossEntropyLoss, {"mode": "binary"}, "wants bce"),
+        (CrossEntropyLoss, {"class_weights": [1]}, "two at least"),
+        (BCELoss, {"mode": "multiclass"}, "give cross_entropy"),
+        (BCELoss, {"include_background": False}, "has no other"),
+        (BCELoss, {"alpha": "balance"}, "alpha is 'balance'"),
         (DiceLoss, {"from_logits": "yes"}, "give True or False"),
         (DiceLoss, {"check_inputs": 0}, "give True or False"),
         (BCELoss, {"gamma": -0.1}, "gamma is -0.1"),

@@ -10,7 +10,7 @@ from mlc_losses.base import SummedLoss
 from mlc_losses.classes import explain_classes, explain_smoothing, judged_classes, weigh_classes
 from mlc_losses.errors import LossConfigError
 from mlc_losses.inputs import only_where
-from mlc_losses.options import require_class_weights, require_flag, require_number
+from mlc_losses.options import require_background, require_class_weights, require_number
 from mlc_losses.reduction import add_up_processes, reduce
 from mlc_losses.summation import cost_voxels, sum_terms
 from mlc_losses.terms import VoxelTerm
@@ -38,8 +38,9 @@ class BCELoss(SummedLoss):
     0.3 of what it would as foreground plus 0.7 of what it would as background.
 
     *alpha* is the weight of the foreground and `1 - alpha` that of the background, as in Lin: **0.25 weighs the
-    foreground a third of the background**. For a rare foreground to count more, give more than 0.5, or "balanced": the
-    fraction of the batch that is background, in each channel by itself, which makes both weigh the same.
+    foreground a third of the background**. For a rare foreground to count more, give more than 0.5, or "balanced": of
+    n voxels of a channel in the batch, `a` is then n over twice those of the foreground, and n over twice those of the
+    background stands for `1-a`, as scikit-learn balances classes. Both sides weigh the same, half of what they cost.
 
     Args:
         gamma: How little easy voxels count, at least 0. At 2 a voxel with the right class at 0.9 counts 100 times less.
@@ -73,10 +74,7 @@ class BCELoss(SummedLoss):
             msg = "this loss judges each channel by itself; for mode='multiclass' give cross_entropy, with gamma focal"
             raise LossConfigError(msg)
         self.alpha = alpha if alpha is None or alpha == "balanced" else require_number("alpha", alpha, high=1.0)
-        self.include_background = require_flag("include_background", include_background)
-        if not include_background and self.mode == "binary":
-            msg = "include_background=False leaves channel 0 out, and mode='binary' has no other"
-            raise LossConfigError(msg)
+        self.include_background = require_background(include_background, mode=self.mode)
         self.class_weights = require_class_weights(class_weights, mode=self.mode)
         self.term = VoxelTerm(
             gamma=require_number("gamma", gamma),
@@ -115,8 +113,7 @@ class BCELoss(SummedLoss):
             return torch.tensor([1 - self.alpha, self.alpha], dtype=counts.dtype, device=counts.device)
         of_batch = counts.sum(0)
         of_batch = add_up_processes(of_batch) if self.distributed else of_batch
-        total = of_batch.sum(-1, keepdim=True)
-        return of_batch.flip(-1) / torch.where(total > 0, total, 1)
+        return of_batch.sum(-1, keepdim=True) / (2 * torch.where(of_batch > 0, of_batch, 1))
 
     def explain(self) -> str:
         """Return the formula in use with its options, for people."""
@@ -125,7 +122,7 @@ class BCELoss(SummedLoss):
         weigh = ("a·", "(1-a)·") if alpha is not None else ("", "")
         numbers = [f"gamma = {gamma:g}"] if gamma else []
         if alpha == "balanced":
-            numbers.append("a = the fraction of the batch that is background, so that both sides weigh the same")
+            numbers.append("a and 1-a = n over twice the voxels of that side in the batch, so that both weigh the same")
         elif alpha is not None:
             numbers.append(f"a = {alpha:g}: foreground weighs {alpha:g}, background {1 - alpha:g}")
         name = "Focal" if gamma else "Binary cross entropy"

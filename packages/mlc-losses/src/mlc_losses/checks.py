@@ -11,6 +11,8 @@ from mlc_losses.inputs import only_where
 from mlc_losses.summation.blocks import block_size, cut
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from mlc_losses.inputs import Inputs
@@ -23,6 +25,9 @@ SLACK = 1e-4
 
 SUM_SLACK = 1e-2
 """How far the probabilities of a voxel may be from adding up to 1, which is what bfloat16 allows."""
+
+NEAR = 0.05
+"""How near to 0 and to 1 a prediction comes that is taken for probabilities."""
 
 SAMPLE = 4096
 """Values that are looked at first: logits show themselves among so many."""
@@ -184,28 +189,45 @@ def _check_probabilities(inputs: Inputs) -> None:
 
 
 def _check_logits(inputs: Inputs) -> None:
-    """Refuse a prediction without a value outside [0, 1]: of that many logits some are."""
+    """Refuse a prediction that went through its activation already.
+
+    That is one from 0 to 1 which comes near both, or whose channels add up to 1 everywhere. Logits of a fresh network
+    may well lie between 0 and 1 too, which is why that alone says nothing.
+    """
     few = inputs.pred.detach().reshape(-1)[:SAMPLE]
     if few.numel() < SAMPLE // 16:
         return
     low, high = _extremes(few)
     if not (low >= 0 and high <= 1):
         return
-    low, high = _extremes_of_what_counts(inputs, inputs.pred, other=few[0].item())
-    if 0 <= low < high <= 1:
+    low, high = _extremes_of_what_counts(inputs, inputs.pred, other=0.5)
+    if not (low >= 0 and high <= 1):
+        return
+    if inputs.softmax:
+        least, most = _extremes_of_sums(inputs, inputs.pred)
+        found = least >= 1 - SUM_SLACK and most <= 1 + SUM_SLACK
+    else:
+        found = low < NEAR and high > 1 - NEAR
+    if found:
         hint = "pass from_logits=False, or leave the activation out of the model; check_inputs=False if they are logits"
         msg = f"pred runs from {low:g} to {high:g}, as probabilities do, but is read as logits; {hint}"
         raise LossInputError(msg)
 
 
 def _check_adds_up(name: str, inputs: Inputs, values: Tensor) -> None:
+    low, high = _extremes_of_sums(inputs, values)
+    if not (low >= 1 - SUM_SLACK and high <= 1 + SUM_SLACK):
+        msg = f"the channels of {name} add up to {low:g} to {high:g} in a voxel; with mode='multiclass' give 1"
+        raise LossInputError(msg)
+
+
+def _extremes_of_sums(inputs: Inputs, values: Tensor) -> tuple[float, float]:
+    """Return the least and the greatest sum over the channels of a voxel that counts."""
+    found = []
     for rows, voxels in cut(*inputs.pred.shape, size=block_size(inputs.pred.device)):
-        block = inputs.block(rows, voxels)
         whole = values[rows, :, voxels].detach().sum(1, keepdim=True, dtype=torch.float32)
-        low, high = _extremes(only_where(block.counted(), whole, 1.0))
-        if not (low >= 1 - SUM_SLACK and high <= 1 + SUM_SLACK):
-            msg = f"the channels of {name} add up to {low:g} to {high:g} in a voxel; with mode='multiclass' give 1"
-            raise LossInputError(msg)
+        found.append(torch.stack(torch.aminmax(only_where(inputs.block(rows, voxels).counted(), whole, 1.0))))
+    return _join(found)
 
 
 def _extremes(values: Tensor) -> tuple[float, float]:
@@ -222,8 +244,12 @@ def _extremes_of_what_counts(inputs: Inputs, values: Tensor, *, other: float = 0
         counted = inputs.block(rows, voxels).counted()
         part = values[rows, :, voxels].detach()
         found.append(torch.stack(torch.aminmax(only_where(counted, part, other))))
-    both = torch.stack(found)
-    low, high = both[:, 0].amin().item(), both[:, 1].amax().item()
+    return _join(found)
+
+
+def _join(found: Sequence[Tensor]) -> tuple[float, float]:
+    both = torch.stack(tuple(found))
+    low, high = torch.stack((both[:, 0].amin(), both[:, 1].amax())).tolist()
     return float(low), float(high)
 
 

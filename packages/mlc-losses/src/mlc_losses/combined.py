@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mlc_losses.inputs import Inputs
+    from mlc_losses.options import Reduction
     from mlc_losses.protocols import Loss
 
 __all__ = ["CombinedLoss"]
@@ -79,6 +80,7 @@ class CombinedLoss(SegmentationLoss):
         if len(kinds) > 1:
             msg = f"some components of {sorted(components)} have reduction='sample' and some have not; give all or none"
             raise LossConfigError(msg)
+        self.reduction: Reduction = "sample" if True in kinds else "mean"
 
     def _add(self, name: str, component: Loss, weight: float) -> None:
         if not isinstance(component, nn.Module):
@@ -171,9 +173,10 @@ class CombinedLoss(SegmentationLoss):
                     pred, target, what_counts = _as_given(inputs)
                     value = component(pred, target, **what_counts)
                 values.append(value)
+        shape = inputs.pred.shape[:1] if self.reduction == "sample" else ()
         for name, value in zip(self._names, values, strict=True):
-            if value.shape != values[0].shape or value.dim() > 1:
-                msg = f"component {name!r} returned {tuple(value.shape)}; one number each can be added up"
+            if value.shape != shape:
+                msg = f"component {name!r} returned {tuple(value.shape)}; with {tuple(shape)} each they can be added up"
                 raise LossConfigError(msg)
         return values
 

@@ -40,8 +40,8 @@ def read_config(config: object) -> tuple[str, dict[str, Any]]:
             raise LossConfigError(msg)
     if "scheduler" in config:
         msg = (
-            "the configuration of a loss has a 'scheduler', which nothing would step; leave it out here, and pass it to "
-            "LossManager.create_loss_scheduler(loss, config['scheduler'])"
+            "the configuration of a loss has a 'scheduler', which nothing would step; leave it out here, and pass it "
+            "to LossManager.create_loss_scheduler(loss, config['scheduler'])"
         )
         raise LossConfigError(msg)
     name = config.get("type")

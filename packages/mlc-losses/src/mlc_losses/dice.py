@@ -61,7 +61,7 @@ class DiceLoss(RegionLoss):
         """Return the loss of regions that are so much *alike*."""
         if not self.log:
             return 1 - alike
-        return -torch.log(alike.clamp_min(torch.finfo(torch.float32).eps * self.smooth_nr))
+        return -torch.log(alike.clamp_min(torch.finfo(alike.dtype).tiny))
 
     def explain_formula(self) -> str:
         """Return the formula in use, in one line."""

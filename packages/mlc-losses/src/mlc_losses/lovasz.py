@@ -8,9 +8,9 @@ import torch
 
 from mlc_losses.base import SegmentationLoss
 from mlc_losses.classes import explain_classes, judged_classes, weigh_classes
-from mlc_losses.errors import LossConfigError, LossInputError
+from mlc_losses.errors import LossInputError
 from mlc_losses.inputs import only_where, working_dtype
-from mlc_losses.options import REDUCTIONS, require_choice, require_class_weights, require_flag
+from mlc_losses.options import REDUCTIONS, require_background, require_batch, require_choice, require_class_weights
 from mlc_losses.reduction import reduce
 
 if TYPE_CHECKING:
@@ -67,16 +67,10 @@ class LovaszLoss(SegmentationLoss):
         check_inputs: bool = True,
     ) -> None:
         super().__init__(mode=mode, from_logits=from_logits, ignore_index=ignore_index, check_inputs=check_inputs)
-        self.batch = require_flag("batch", batch)
         require_choice("reduction", reduction, REDUCTIONS)
         self.reduction: Reduction = reduction
-        if batch and reduction == "sample":
-            msg = "batch=True makes regions of all samples together, and reduction='sample' keeps them apart; give one"
-            raise LossConfigError(msg)
-        self.include_background = require_flag("include_background", include_background)
-        if not include_background and mode == "binary":
-            msg = "include_background=False leaves channel 0 out, and mode='binary' has no other"
-            raise LossConfigError(msg)
+        self.batch = require_batch(batch, reduction=reduction)
+        self.include_background = require_background(include_background, mode=mode)
         self.class_weights = require_class_weights(class_weights, mode=mode)
         require_choice("empty", empty, EMPTY_MEANS)
         self.empty: Empty = empty

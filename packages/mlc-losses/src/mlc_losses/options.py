@@ -22,6 +22,8 @@ __all__ = [
     "Mode",
     "Reduction",
     "RegionOptions",
+    "require_background",
+    "require_batch",
     "require_choice",
     "require_class_weights",
     "require_flag",
@@ -102,6 +104,30 @@ def require_choice(name: str, value: object, choices: Collection[str]) -> None:
     if value not in choices:
         msg = f"{name} is {value!r}.{nearest(str(value), choices)} {known_names('Known', choices)}"
         raise LossConfigError(msg)
+
+
+def require_background(value: object, *, mode: Mode) -> bool:
+    """Return whether the background counts, which is channel 0.
+
+    Raises:
+        LossConfigError: If *value* is neither true nor false, or *mode* has no other channel.
+    """
+    if not require_flag("include_background", value) and mode == "binary":
+        msg = "include_background=False leaves channel 0 out, and mode='binary' has no other"
+        raise LossConfigError(msg)
+    return bool(value)
+
+
+def require_batch(value: object, *, reduction: Reduction) -> bool:
+    """Return whether regions are of the whole batch.
+
+    Raises:
+        LossConfigError: If *value* is neither true nor false, or *reduction* keeps samples apart.
+    """
+    if require_flag("batch", value) and reduction == "sample":
+        msg = "batch=True makes regions of all samples together, and reduction='sample' keeps them apart; give one"
+        raise LossConfigError(msg)
+    return bool(value)
 
 
 def require_index(name: str, value: object) -> int | None:

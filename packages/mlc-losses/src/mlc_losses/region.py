@@ -10,7 +10,15 @@ from mlc_losses.base import SummedLoss
 from mlc_losses.classes import explain_classes, explain_smoothing, judged_classes, weigh_classes
 from mlc_losses.errors import LossConfigError
 from mlc_losses.inputs import only_where
-from mlc_losses.options import EMPTIES, require_choice, require_class_weights, require_flag, require_number
+from mlc_losses.options import (
+    EMPTIES,
+    require_background,
+    require_batch,
+    require_choice,
+    require_class_weights,
+    require_flag,
+    require_number,
+)
 from mlc_losses.reduction import add_up_processes, reduce
 from mlc_losses.terms import RegionSums, RegionTerm
 
@@ -23,6 +31,8 @@ if TYPE_CHECKING:
     from mlc_losses.options import Empty, Mode, Reduction
 
 __all__ = ["RegionLoss"]
+
+SMOOTH = 1e-6
 
 EMPTY_MEANS = {
     "volume": "its loss is (Σp + Σt - 2·tp) / (n + s), which is mean(p), so that false positives teach",
@@ -74,7 +84,7 @@ class RegionLoss(SummedLoss):
     def __init__(
         self,
         *,
-        smooth: float = 1e-6,
+        smooth: float = SMOOTH,
         smooth_nr: float | None = None,
         smooth_dr: float | None = None,
         squared_pred: bool = False,
@@ -98,20 +108,13 @@ class RegionLoss(SummedLoss):
             ignore_index=ignore_index,
             check_inputs=check_inputs,
         )
-        self.smooth_nr = (
-            require_number("smooth", smooth) if smooth_nr is None else require_number("smooth_nr", smooth_nr)
-        )
-        self.smooth_dr = (
-            require_number("smooth", smooth) if smooth_dr is None else require_number("smooth_dr", smooth_dr)
-        )
-        self.batch = require_flag("batch", batch)
-        if batch and reduction == "sample":
-            msg = "batch=True makes regions of all samples together, and reduction='sample' keeps them apart; give one"
+        if smooth != SMOOTH and smooth_nr is not None and smooth_dr is not None:
+            msg = f"smooth={smooth!r} would be unused beside smooth_nr and smooth_dr; leave it out"
             raise LossConfigError(msg)
-        self.include_background = require_flag("include_background", include_background)
-        if not include_background and mode == "binary":
-            msg = "include_background=False leaves channel 0 out, and mode='binary' has no other"
-            raise LossConfigError(msg)
+        self.smooth_nr = _require_smooth("smooth_nr", smooth_nr, smooth)
+        self.smooth_dr = _require_smooth("smooth_dr", smooth_dr, smooth)
+        self.batch = require_batch(batch, reduction=reduction)
+        self.include_background = require_background(include_background, mode=mode)
         self.class_weights = require_class_weights(class_weights, mode=mode)
         require_choice("empty", empty, EMPTIES)
         self.empty: Empty = empty
@@ -185,3 +188,7 @@ class RegionLoss(SummedLoss):
     def explain_sizes(self) -> tuple[str, str]:
         """Return what the sizes of prediction and target are in the formula."""
         return ("Σp²", "Σt²") if self.term.squared else ("Σp", "Σt")
+
+
+def _require_smooth(name: str, own: float | None, both: float) -> float:
+    return require_number("smooth", both) if own is None else require_number(name, own)
