@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc_core import retention_policies, save_strategies
+
+sys.path.insert(0, str(Path(__file__).parent / "_code"))
+
+from loss_pictures import write_loss_pictures
+from loss_tables import write_loss_tables
 
 if TYPE_CHECKING:
     from mlc_hooks import Catalog
@@ -18,7 +24,7 @@ copyright = "The MLC contributors"  # noqa: A001 - the name is Sphinx's
 version = release = installed("mlc-hooks")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
-exclude_patterns = ["_build", "_generated", "examples"]
+exclude_patterns = ["_build", "_code", "_generated", "examples"]
 default_role = "code"  # names in docstrings stand in single backticks
 smartquotes = False  # `--json` is two hyphens
 html_theme = "furo"
@@ -55,8 +61,10 @@ def _table(catalog: Catalog[Any]) -> str:
 
 
 def setup(_app: object) -> None:
-    """Write the tables that a program can write."""
+    """Write the tables that a program can write, and draw the pictures that it can draw."""
     folder = Path(__file__).parent / "_generated"
     folder.mkdir(exist_ok=True)
     for name, catalog in (("save_strategies", save_strategies()), ("retention_policies", retention_policies())):
         (folder / f"{name}.md").write_text(_table(catalog), encoding="utf-8")
+    write_loss_tables(lambda name, text: (folder / name).write_text(text, encoding="utf-8"))
+    write_loss_pictures(folder)

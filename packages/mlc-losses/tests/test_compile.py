@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mlc_losses import LossManager, get_preset_loss_config
+from mlc_losses import BCELoss, CombinedLoss, CrossEntropyLoss, DiceLoss, LossManager, get_preset_loss_config
 
 
 def make():
@@ -12,6 +12,12 @@ def make():
     pred = torch.randn(2, 1, 9, 7, generator=draw)
     config = {**get_preset_loss_config("focal_segmentation"), "check_inputs": False}
     return LossManager.create_loss_function(config), pred, (pred > 0.3).float()
+
+
+def make_classes():
+    """Return logits of three classes with class numbers."""
+    draw = torch.Generator().manual_seed(2)
+    return torch.randn(2, 3, 9, 7, generator=draw), torch.randint(0, 3, (2, 9, 7), generator=draw)
 
 
 def test_combined_loss_is_one_graph():
@@ -29,6 +35,47 @@ def test_combined_loss_is_one_graph():
     torch.testing.assert_close(compiled(pred, target), loss(pred, target))
 
     assert len(graphs) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # the tracer does it, not we
+@pytest.mark.parametrize(
+    "loss",
+    [
+        DiceLoss(mode="multiclass"),
+        DiceLoss(mode="multiclass", squared_pred=True, ignore_index=1),
+        CrossEntropyLoss(),
+        CrossEntropyLoss(gamma=2.0, class_weights=(1.0, 2.0, 0.5), ignore_index=255),
+        CombinedLoss({"d": DiceLoss(mode="multiclass"), "v": CrossEntropyLoss()}, {"d": 0.5, "v": 0.5}),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+def test_losses_of_classes_are_one_graph(loss):
+    """The way of few classes traces whole, with default options and others, and has the gradient of the eager one."""
+    pred, target = make_classes()
+    plain, traced = (pred.clone().requires_grad_() for _ in range(2))
+    expected, value = loss(plain, target), torch.compile(loss, fullgraph=True, backend="aot_eager")(traced, target)
+    expected.backward()
+    value.backward()
+
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(traced.grad, plain.grad)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [DiceLoss(), BCELoss(), BCELoss(gamma=2.0, alpha=0.25)],
+    ids=lambda loss: f"{type(loss).__name__} {loss.term}",
+)
+def test_losses_of_channels_are_one_graph(loss):
+    """Losses of channels that stand alone trace whole, with the gradient of the eager ones."""
+    _, pred, target = make()
+    plain, traced = (pred.clone().requires_grad_() for _ in range(2))
+    expected, value = loss(plain, target), torch.compile(loss, fullgraph=True, backend="aot_eager")(traced, target)
+    expected.backward()
+    value.backward()
+
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(traced.grad, plain.grad)
 
 
 @pytest.mark.slow

@@ -177,7 +177,7 @@ def test_presets_are_for_every_mode(name, mode):
         ),
         (
             {"type": "combined", "label_smoothing": 0.1, "lovasz_weight": 1},
-            "loss 'lovasz' does not take 'label_smoothing'",
+            "'lovasz' does not take 'label_smoothing', which the combination has for all",
         ),
         ({"type": "combined", "dice_weight": 1, "dice_config": {"ignore_index": 3}}, "say it beside dice_weight"),
         (
@@ -189,7 +189,7 @@ def test_presets_are_for_every_mode(name, mode):
         ({"type": "dice", "deep_supervision": "yes"}, "deep_supervision is 'yes'; give True, or a list"),
         ({"type": "dice", "deep_supervision": [0, 0]}, "one above 0"),
         ({"type": "dice", "deep_supervision": [1, -1]}, r"weights\[1\] is -1"),
-        ({"type": "dice", "reduction": "none", "deep_supervision": True}, "deep supervision adds up numbers"),
+        ({"type": "dice", "reduction": "none", "deep_supervision": True}, "reduction='none' gives maps"),
         ({"type": "combined", "dice_weight": 1, "bce_config": {}}, "'bce_config' would be unused, .* no bce_weight"),
         ({"type": "combined", "dice_weight": 1, "dice_config": 3}, "dice_config is 3; give a dictionary"),
         ({"type": "combined", "dice_weight": 1, "dice_config": {"gamma": 2}}, "loss 'dice' does not take 'gamma'"),

@@ -4,6 +4,21 @@ import pytest
 import torch
 
 from mlc_losses import BCELoss, CombinedLoss, DiceLoss, LossInputError, LossManager
+from mlc_losses.cross_entropy import CrossEntropyLoss
+from mlc_losses.generalized import GeneralizedDiceLoss
+from mlc_losses.lovasz import LovaszLoss
+from mlc_losses.tversky import TverskyLoss
+
+MULTICLASS = [
+    CrossEntropyLoss(),
+    CrossEntropyLoss(gamma=2.0, class_weights=[1.0, 2.0, 0.5]),
+    DiceLoss(mode="multiclass"),
+    DiceLoss(mode="multiclass", batch=True, empty="skip", squared_pred=True),
+    GeneralizedDiceLoss(mode="multiclass"),
+    LovaszLoss(mode="multiclass"),
+    TverskyLoss(mode="multiclass", gamma=0.75),
+    CombinedLoss({"dice": DiceLoss(mode="multiclass"), "ce": CrossEntropyLoss()}, {"dice": 1.0, "ce": 1.0}),
+]
 
 
 def gradient(loss, pred, target, **options):
@@ -47,8 +62,8 @@ def test_false_positives_on_an_empty_mask_teach():
     torch.testing.assert_close(gradient(DiceLoss(), pred, target), torch.full_like(pred, (p * (1 - p) / 64).item()))
 
 
-def test_smooth_empties_have_the_documented_gradient():
-    """With empty='smooth' the gradient in p is s / (Σp + s)²."""
+def test_empties_by_formula_have_the_documented_gradient():
+    """With empty='formula' the gradient in p is s / (Σp + s)²."""
     p, target, s = torch.full((1, 1, 1000), 0.5, dtype=torch.float64), torch.zeros(1, 1, 1000), 1e-6
     loss = DiceLoss(smooth=s, empty="formula", from_logits=False)
 
@@ -160,17 +175,104 @@ def test_no_nan_on_the_way(loss):
         assert torch.isfinite(gradient(loss, pred, target, mask=mask)).all()
 
 
-def test_autocast_changes_nothing():
+@pytest.mark.parametrize("loss", MULTICLASS)
+@pytest.mark.parametrize("size", [30.0, 100.0, 1e4])
+def test_extreme_logits_over_classes(loss, size):
+    """Certainty, right and wrong, has a finite loss and gradient; and the wrong kind costs more."""
+    labels = torch.arange(12).remainder(3).view(1, 12)
+    right = (torch.nn.functional.one_hot(labels, 3).movedim(-1, 1) * 2 - 1) * size
+
+    assert loss(right, labels) < loss(-right, labels)
+    for pred in (right, -right, right * torch.tensor([1.0, 0.1, -0.5]).view(1, 3, 1)):
+        assert torch.isfinite(loss(pred, labels))
+        assert torch.isfinite(gradient(loss, pred, labels)).all()
+
+
+@pytest.mark.parametrize("loss", MULTICLASS)
+def test_impossible_classes_over_classes(loss):
+    """A logit of minus infinity for a class that is not there is a probability of 0, and no NaN."""
+    pred = torch.tensor([[[0.0, 1.0], [2.0, 0.5], [-float("inf"), -float("inf")]]])
+
+    assert torch.isfinite(loss(pred, torch.tensor([[0, 1]])))
+
+
+@pytest.mark.parametrize("loss", MULTICLASS)
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 3, 0)])
+def test_nothing_at_all_is_zero_with_a_graph(loss, shape):
+    """Neither an empty batch nor an image without voxels stops a training."""
+    pred = torch.zeros(shape, requires_grad=True)
+    value = loss(pred, torch.zeros(shape[0], *shape[2:], dtype=torch.long))
+    value.backward()
+
+    assert value.item() == 0
+    assert pred.grad.shape == pred.shape
+
+
+@pytest.mark.parametrize("loss", MULTICLASS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_over_classes(loss, dtype):
+    """Logits of 512 x 512 halves have the loss of the same numbers in float64, and gradients of their own dtype."""
+    pred = (3 * torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(4))).to(dtype)
+    labels = torch.randint(0, 3, (1, 512, 512), generator=torch.Generator().manual_seed(5))
+
+    assert loss(pred.double(), labels).item() == pytest.approx(loss(pred, labels).item(), rel=1e-5)
+    assert gradient(loss, pred, labels).dtype == dtype
+
+
+def test_half_precision_and_float32_targets():
+    """The dtype of the target makes no difference to what half precision logits cost."""
+    pred = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(4)).half()
+    target = (pred > 0.5).float()
+
+    for loss in (DiceLoss(), TverskyLoss(), LovaszLoss(), BCELoss(), BCELoss(gamma=2.0, alpha=0.25)):
+        assert torch.equal(loss(pred, target), loss(pred, target.half()))
+        assert torch.equal(gradient(loss, pred, target), gradient(loss, pred, target.bool()))
+
+
+@pytest.mark.parametrize("loss", MULTICLASS)
+def test_memory_format_does_not_matter_over_classes(loss):
+    """Channels last, as convolutions like them, give the value and the gradient of channels first."""
+    pred = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(4))
+    labels = torch.randint(0, 3, (2, 8, 6), generator=torch.Generator().manual_seed(5))
+    last = pred.contiguous(memory_format=torch.channels_last)
+
+    torch.testing.assert_close(loss(last, labels), loss(pred, labels))
+    torch.testing.assert_close(gradient(loss, last, labels), gradient(loss, pred, labels))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_autocast_changes_nothing(reduction):
     """Inside autocast the sums still run in float32."""
     pred = torch.randn(2, 1, 300, 300, generator=torch.Generator().manual_seed(3)).bfloat16()
     target = pred > 0.5
-    losses = [DiceLoss(), BCELoss(), BCELoss(gamma=2), DiceLoss(from_logits=False), BCELoss(from_logits=False)]
+    kinds = [
+        DiceLoss,
+        BCELoss,
+        LovaszLoss,
+        TverskyLoss,
+        lambda **options: BCELoss(gamma=2, alpha=0.25, **options),
+        lambda **options: DiceLoss(from_logits=False, **options),
+        lambda **options: BCELoss(from_logits=False, **options),
+    ]
 
-    for loss in losses:
+    for kind in kinds:
+        loss = kind(reduction=reduction)
         given = pred if loss.from_logits else torch.sigmoid(pred)
         expected = loss(given, target)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert torch.equal(expected, loss(given, target))
+
+
+@pytest.mark.parametrize("loss", MULTICLASS)
+def test_autocast_changes_nothing_over_classes(loss):
+    """Nor does it with a softmax, in the value or in the gradient."""
+    pred = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(3)).bfloat16()
+    labels = torch.randint(0, 3, (1, 64, 64), generator=torch.Generator().manual_seed(5))
+    expected, slope = loss(pred, labels), gradient(loss, pred, labels)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(expected, loss(pred, labels))
+        assert torch.equal(slope, gradient(loss, pred, labels))
 
 
 def test_second_derivatives_are_right():
@@ -207,6 +309,22 @@ def test_the_callers_dictionaries_stay_as_they_are():
         ("bce", {"label_smoothing": 0.1}),
         ("bce", {"from_logits": False}),
         ("bce", {"reduction": "sum"}),
+        ("dice", {"log": True}),
+        ("dice", {"smooth_nr": 1}),
+        ("dice", {"smooth_dr": 1}),
+        ("dice", {"label_smoothing": 0.1}),
+        ("dice", {"ignore_index": 1}),
+        ("bce", {"alpha": "balanced"}),
+        ("bce", {"ignore_index": 1}),
+        ("tversky", {"alpha": 0.5}),
+        ("tversky", {"beta": 0.5}),
+        ("tversky", {"gamma": 0.5}),
+        ("tversky", {"batch": True}),
+        ("lovasz", {"batch": True}),
+        ("lovasz", {"empty": "formula"}),
+        ("lovasz", {"empty": "skip"}),
+        ("lovasz", {"from_logits": False}),
+        ("lovasz", {"reduction": "sum"}),
     ],
 )
 def test_every_option_has_an_effect(name, options):
@@ -216,6 +334,38 @@ def test_every_option_has_an_effect(name, options):
     make = LossManager.create_loss_function
 
     assert make({"type": name, **options})(pred, target) != make({"type": name})(pred, target)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dice", {"include_background": False}),
+        ("dice", {"class_weights": [1, 2, 3]}),
+        ("dice", {"ignore_index": 0}),
+        ("cross_entropy", {"class_weights": [1, 2, 3]}),
+        ("cross_entropy", {"gamma": 1}),
+        ("cross_entropy", {"label_smoothing": 0.1}),
+        ("cross_entropy", {"ignore_index": 2}),
+        ("cross_entropy", {"reduction": "sum"}),
+        ("generalized_dice", {"volume_weights": "simple"}),
+        ("generalized_dice", {"volume_weights": "uniform"}),
+        ("generalized_dice", {"include_background": False}),
+        ("generalized_dice", {"class_weights": [1, 2, 3]}),
+        ("generalized_dice", {"smooth": 1}),
+        ("lovasz", {"include_background": False}),
+        ("lovasz", {"class_weights": [1, 2, 3]}),
+        ("tversky", {"include_background": False}),
+    ],
+)
+def test_every_option_has_an_effect_over_classes(name, options):
+    """None is left unused with a softmax either."""
+    pred = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(3))
+    labels = torch.tensor([[0, 1, 1, 1, 2, 2], [0, 0, 0, 1, 1, 1]])
+    make = LossManager.create_loss_function
+
+    plain = make({"type": name, "mode": "multiclass"})
+
+    assert make({"type": name, "mode": "multiclass", **options})(pred, labels) != plain(pred, labels)
 
 
 def test_check_inputs_has_an_effect():

@@ -29,6 +29,8 @@ from mlc_losses import (
         ),
         (BCELoss(label_smoothing=0.1), ["t smoothed to t·0.9 + 0.1/2"]),
         (BCELoss(gamma=1, alpha="balanced"), ["n over twice the voxels of that side"]),
+        (DiceLoss(log=True, empty="volume"), ["it costs -log(1 - m), m = (Σp + Σt - 2·tp) / (n + s)"]),
+        (TverskyLoss(gamma=0.75), ["it costs m^0.75, m = "]),
         (DiceLoss(log=True), ["Log-Dice loss = -log((2·tp + s) / (Σp + Σt + s))"]),
         (DiceLoss(smooth_nr=0), ["s = 0 above the line, 1e-06 below it"]),
         (
@@ -37,7 +39,10 @@ from mlc_losses import (
         ),
         (TverskyLoss(), ["Tversky loss = 1 - (tp + s) / (tp + 0.3·(Σp - tp) + 0.7·(Σt - tp) + s)"]),
         (TverskyLoss(gamma=0.75), ["Focal Tversky loss = (1 - ", ")^0.75"]),
-        (GeneralizedDiceLoss(mode="multilabel"), ["Generalised Dice loss = 1 - ", "v = (least Σt / Σt)²"]),
+        (
+            GeneralizedDiceLoss(mode="multilabel"),
+            ["Generalised Dice loss = 1 - ", "v = (least Σt / Σt)²", "all channels of each sample together"],
+        ),
         (
             LovaszLoss(mode="multilabel", batch=True, ignore_index=255),
             ["Lovász loss = ", "whole batch", "target 255 do not count", "empty=volume"],

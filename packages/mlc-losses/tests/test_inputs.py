@@ -226,7 +226,7 @@ def test_ignored_classes_are_no_bad_label():
     loss = DiceLoss(mode="multiclass", ignore_index=255)
 
     assert torch.isfinite(loss(make(1, 3, 3), torch.tensor([[0, 2, 255]])))
-    with pytest.raises(LossInputError, match="from 0 to 254, .*one channel for each class"):
+    with pytest.raises(LossInputError, match=r"from 0 to 254, .*one channel for each class"):
         loss(make(1, 3, 3), torch.tensor([[0, 254, 255]]))
 
 
@@ -246,5 +246,5 @@ def test_some_class_is_judged():
 
 def test_sets_have_no_fractions():
     """Lovász compares sets: a soft target is refused, where checks are on."""
-    with pytest.raises(LossInputError, match="pass target > 0.5"):
+    with pytest.raises(LossInputError, match=r"pass target > 0\.5"):
         LovaszLoss()(make(1, 1, 2), torch.tensor([[[0.5, 1.0]]]))

@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from mlc_losses import BCELoss, DiceLoss, LossManager, get_preset_loss_config
+from mlc_losses.cross_entropy import CrossEntropyLoss
+from mlc_losses.lovasz import LovaszLoss
+from mlc_losses.tversky import TverskyLoss
 
 X = torch.tensor([-2.0, -1, 0, 1, 2, 3], dtype=torch.float64).view(1, 1, 6)
 T = torch.tensor([0.0, 0, 1, 0, 1, 1], dtype=torch.float64).view(1, 1, 6)
@@ -20,7 +23,11 @@ VALUES = [
     (BCELoss(), 0.4370189882093463),
     (BCELoss(gamma=2.0), 0.15025492750913608),
     (BCELoss(gamma=2.0, alpha=0.25), 0.09809122552354173),
+    (TverskyLoss(alpha=0.3, beta=0.7, smooth=0), 0.25588626096971545),
+    (TverskyLoss(alpha=0.7, beta=0.3, smooth=0), 0.29649967557706347),
 ]
+ROWS = torch.tensor([[1.0, 2, 3], [3, 1, -1], [0, 0, 0], [-1, 2, 0.5]], dtype=torch.float64).T.reshape(1, 3, 4)
+CLASSES = torch.tensor([[2, 0, 1, 1]])
 PRESETS = {
     "default_segmentation": 0.32483954341312427,
     "focal_segmentation": 0.2052940733096913,
@@ -62,21 +69,43 @@ def test_reference_gradients(loss, expected):
     assert expected == pytest.approx(pred.grad.flatten().tolist(), abs=1e-11)
 
 
+def test_reference_values_over_classes():
+    """Cross entropy and the Dice of each class agree with their formulas in float64."""
+    dice = DiceLoss(mode="multiclass", smooth=0, reduction="none")(ROWS, CLASSES)
+
+    assert CrossEntropyLoss()(ROWS, CLASSES).item() == pytest.approx(0.47261529456738677, rel=1e-14)
+    assert [0.25572736570415844, 0.35711562949243414, 0.3924021336708895] == pytest.approx(dice[0].tolist(), rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("loss", "expected"), VALUES)
+def test_reference_values_of_small_dtypes(loss, expected, dtype):
+    """The logits are the same in every dtype, so the values are too, to the rounding of a float32 sum."""
+    assert expected == pytest.approx(loss(X.to(dtype), T.to(dtype)).item(), rel=1e-6)
+
+
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("loss", "expected"),
     [
-        ({"smooth": 0}, 1 - 2 / 3),
-        ({"smooth": 0, "jaccard": True}, 1 - 1 / 2),
-        ({"smooth": 1}, 1 - 7 / 10),
-        ({"smooth": 1, "jaccard": True}, 1 - 4 / 7),
+        (DiceLoss(smooth=0, from_logits=False), 1 - 2 / 3),
+        (DiceLoss(smooth=0, jaccard=True, from_logits=False), 1 - 1 / 2),
+        (DiceLoss(smooth=1, from_logits=False), 1 - 7 / 10),
+        (DiceLoss(smooth=1, jaccard=True, from_logits=False), 1 - 4 / 7),
+        (DiceLoss(smooth=1, log=True, from_logits=False), -log(7 / 10)),
+        (DiceLoss(smooth_nr=0, smooth_dr=1, from_logits=False), 1 - 6 / 10),
+        (TverskyLoss(smooth=0, from_logits=False), 1 - 3 / 4.7),
+        (TverskyLoss(smooth=1, from_logits=False), 1 - 4 / 5.7),
+        (TverskyLoss(smooth=0, gamma=0.75, from_logits=False), (1 - 3 / 4.7) ** 0.75),
+        (LovaszLoss(from_logits=False), 1 - 1 / 2),
     ],
+    ids=range(10),
 )
-def test_smooth_convention(options, expected):
-    """With 3 true and 1 false positives and 2 false negatives, smooth stands on 2·tp for Dice and on tp for Jaccard."""
+def test_conventions(loss, expected):
+    """With 3 true and 1 false positives and 2 false negatives: smooth stands on 2·tp for Dice, and on tp elsewhere."""
     pred = torch.tensor([[[1.0, 1, 1, 1, 0, 0, 0]]], dtype=torch.float64)
     target = torch.tensor([[[1.0, 1, 1, 0, 1, 1, 0]]], dtype=torch.float64)
 
-    assert expected == pytest.approx(DiceLoss(**options, from_logits=False)(pred, target).item(), rel=1e-15)
+    assert expected == pytest.approx(loss(pred, target).item(), rel=1e-15)
 
 
 @pytest.mark.parametrize(("p", "times"), [(0.9, 100), (0.968, 976.5625)])

@@ -10,8 +10,8 @@ import torch
 from mlc_core import CheckpointManager, SaveStrategy, Storage, open_storage, save_strategies
 from mlc_core.testing import SaveStrategyContract, StorageContract
 from mlc_hooks.testing import PluginContract
-from mlc_losses import Loss, LossManager, losses
-from mlc_losses.testing import LossContract
+from mlc_losses import Loss, LossManager, LossSchedule, get_preset_loss_config, loss_schedules, losses
+from mlc_losses.testing import LossContract, ScheduleContract
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,13 +35,24 @@ class TestPlateau(SaveStrategyContract):
         return save_strategies().make("plateau")
 
 
-class TestTversky(LossContract):
+class TestPricedOverlap(LossContract):
     """The loss keeps its promises."""
+
+    scale_of_weights_matters = True  # the 1 in its formula stands for a voxel
 
     @pytest.fixture
     def loss(self) -> Loss:
         """Return one with its defaults."""
-        return losses().make("tversky")
+        return losses().make("priced_overlap")
+
+
+class TestRotation(ScheduleContract):
+    """The schedule keeps its promises."""
+
+    @pytest.fixture
+    def schedule(self) -> LossSchedule:
+        """Return one with its defaults."""
+        return loss_schedules().make("rotation")
 
 
 class TestSqlite(StorageContract):
@@ -53,12 +64,24 @@ class TestSqlite(StorageContract):
         return open_storage(f"sqlite://{tmp_path}/checkpoints.db/unet")
 
 
-def test_all_three_work_together(tmp_path: Path) -> None:
+def test_rotation_hands_the_weights_on() -> None:
+    """After two steps each, the other component has the weight; after two more it has it back."""
+    loss = LossManager.create_loss_function(get_preset_loss_config("default_segmentation"))
+    scheduler = LossManager.create_loss_scheduler(loss, {"type": "rotation", "params": {"every": 2}})
+    seen = []
+    for epoch in range(1, 5):
+        scheduler.step(epoch)
+        seen.append(loss.weights["dice"])
+
+    assert [0.7, 0.3, 0.3, 0.7] == seen
+
+
+def test_the_parts_work_together(tmp_path: Path) -> None:
     """A model trained with the loss is saved at a plateau into the file, and comes back after a restart."""
     place = f"sqlite://{tmp_path}/all.db"
     torch.manual_seed(0)
     model = torch.nn.Conv2d(1, 1, 3, padding=1)
-    loss = LossManager.create_loss_function({"type": "combined", "tversky_weight": 0.7, "bce_weight": 0.3})
+    loss = LossManager.create_loss_function({"type": "combined", "priced_overlap_weight": 0.7, "bce_weight": 0.3})
     loss(model(torch.randn(2, 1, 8, 8)), torch.ones(2, 1, 8, 8)).backward()
     manager = CheckpointManager(place, "unet", save_strategy="plateau", monitor_metric="dice", mode="max")
     saved = [manager.save_checkpoint(model, epoch=epoch, metrics={"dice": 0.8}) for epoch in range(1, 6)]

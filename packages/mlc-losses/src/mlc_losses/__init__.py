@@ -6,7 +6,7 @@ from mlc_hooks.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from mlc_losses.bce import BCELoss
-    from mlc_losses.catalogs import losses
+    from mlc_losses.catalogs import loss_schedules, losses
     from mlc_losses.combined import CombinedLoss
     from mlc_losses.cross_entropy import CrossEntropyLoss
     from mlc_losses.deep_supervision import DeepSupervisionLoss
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from mlc_losses.lovasz import LovaszLoss
     from mlc_losses.manager import LossManager
     from mlc_losses.presets import get_preset_loss_config
-    from mlc_losses.protocols import Loss
-    from mlc_losses.records import Breakdown, Part
+    from mlc_losses.protocols import Loss, LossSchedule
+    from mlc_losses.records import Breakdown, LossMoment, Part
+    from mlc_losses.scheduler import LossScheduler
     from mlc_losses.tversky import TverskyLoss
 
 __all__ = [
@@ -32,10 +33,14 @@ __all__ = [
     "LossConfigError",
     "LossInputError",
     "LossManager",
+    "LossMoment",
+    "LossSchedule",
+    "LossScheduler",
     "LovaszLoss",
     "Part",
     "TverskyLoss",
     "get_preset_loss_config",
+    "loss_schedules",
     "losses",
 ]
 
@@ -43,7 +48,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "bce": "BCELoss",
-        "catalogs": "losses",
+        "catalogs": "loss_schedules losses",
         "combined": "CombinedLoss",
         "cross_entropy": "CrossEntropyLoss",
         "deep_supervision": "DeepSupervisionLoss",
@@ -53,8 +58,9 @@ __getattr__, __dir__ = lazy_exports(
         "lovasz": "LovaszLoss",
         "manager": "LossManager",
         "presets": "get_preset_loss_config",
-        "protocols": "Loss",
-        "records": "Breakdown Part",
+        "protocols": "Loss LossSchedule",
+        "records": "Breakdown LossMoment Part",
+        "scheduler": "LossScheduler",
         "tversky": "TverskyLoss",
     },
 )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mlc_losses.checks import check_form, check_values
-from mlc_losses.errors import LossConfigError
+from mlc_losses.errors import LossConfigError, LossInputError
 from mlc_losses.inputs import read_inputs, working_dtype
 from mlc_losses.options import MODES, REDUCTIONS, require_choice, require_flag, require_index
 from mlc_losses.summation import sum_terms
@@ -31,7 +31,8 @@ class SegmentationLoss(nn.Module):
             "multiclass" for channels that share one probability.
         from_logits: Whether *pred* is logits, or probabilities.
         ignore_index: Target value of voxels that do not count. One of the model's own classes too: its voxels do not
-            count and it is no region, but its channel stays part of the softmax.
+            count and it is no region, but its channel stays part of the softmax. Of a target that holds probabilities
+            it is the value in any channel of such a voxel, and no class.
         check_inputs: Whether every call checks the values of its tensors. On an accelerator that makes the host wait
             for the device. Shapes, dtypes and devices are always checked; under `torch.compile` values never are.
 
@@ -90,6 +91,10 @@ class SegmentationLoss(nn.Module):
             from_logits=self.from_logits,
             ignore_index=self.ignore_index,
         )
+        ignored = inputs.ignore_index
+        if inputs.softmax and not inputs.labelled and ignored is not None and 0 <= ignored < pred.shape[1]:
+            msg = f"ignore_index={ignored} is one of the classes, but target holds probabilities; give a mask instead"
+            raise LossInputError(msg)
         if self.check_inputs and not torch.compiler.is_compiling():
             check_values(inputs)
         return inputs
@@ -115,7 +120,8 @@ class SummedLoss(SegmentationLoss):
     Args:
         reduction: "mean" over what counts, "sum", "sample" for one mean for each sample `(B,)`, or "none".
         distributed: Whether "mean" and "sum" go over all processes of the default group, as if one process had the
-            whole batch. Every process must then call the loss together. Without a group it is the same as off.
+            whole batch. Every process must then call the loss together, and the gradients must be averaged over
+            processes, as DistributedDataParallel does. Without a group it is the same as off.
 
     Raises:
         LossConfigError: If an option is none of these.
@@ -139,7 +145,7 @@ class SummedLoss(SegmentationLoss):
         self.reduction: Reduction = reduction
         self.distributed = require_flag("distributed", distributed)
         if distributed and reduction not in {"mean", "sum"}:
-            msg = f"distributed=True adds up over processes, but reduction={reduction!r} keeps apart; give 'mean' or 'sum'"
+            msg = f"distributed=True adds up processes, but reduction={reduction!r} keeps apart; give 'mean' or 'sum'"
             raise LossConfigError(msg)
 
     def evaluate(self, inputs: Inputs) -> Tensor:

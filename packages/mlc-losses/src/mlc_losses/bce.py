@@ -40,7 +40,8 @@ class BCELoss(SummedLoss):
     *alpha* is the weight of the foreground and `1 - alpha` that of the background, as in Lin: **0.25 weighs the
     foreground a third of the background**. For a rare foreground to count more, give more than 0.5, or "balanced": of
     n voxels of a channel in the batch, `a` is then n over twice those of the foreground, and n over twice those of the
-    background stands for `1-a`, as scikit-learn balances classes. Both sides weigh the same, half of what they cost.
+    background stands for `1-a`, as scikit-learn balances classes. Both sides weigh the same, half of what they cost;
+    with *label_smoothing* they are counted after it.
 
     Args:
         gamma: How little easy voxels count, at least 0. At 2 a voxel with the right class at 0.9 counts 100 times less.
@@ -101,7 +102,7 @@ class BCELoss(SummedLoss):
         )  # (B, C, 1 or 2)
         weights = self._weigh(inputs)
         if self.alpha is not None:
-            costs = costs * self._weigh_sides(counts)
+            costs = costs * self._weigh_sides(counts.detach())
         return reduce(costs.sum(-1) * weights, counts.sum(-1) * weights, self.reduction, everywhere=self.distributed)
 
     def _weigh(self, inputs: Inputs) -> Tensor:
@@ -113,7 +114,9 @@ class BCELoss(SummedLoss):
             return torch.tensor([1 - self.alpha, self.alpha], dtype=counts.dtype, device=counts.device)
         of_batch = counts.sum(0)
         of_batch = add_up_processes(of_batch) if self.distributed else of_batch
-        return of_batch.sum(-1, keepdim=True) / (2 * torch.where(of_batch > 0, of_batch, 1))
+        total, smoothing = of_batch.sum(-1, keepdim=True), self.term.smoothing
+        of_batch = of_batch * (1 - smoothing) + total * smoothing / 2
+        return total / (2 * torch.where(of_batch > 0, of_batch, torch.inf))
 
     def explain(self) -> str:
         """Return the formula in use with its options, for people."""

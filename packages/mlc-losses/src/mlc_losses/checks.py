@@ -234,7 +234,7 @@ def _extremes(values: Tensor) -> tuple[float, float]:
     """Return the least and the greatest of *values*, NaN if there is one."""
     low, high = torch.aminmax(values.detach())
     low, high = torch.stack((low, high)).tolist()  # together: one wait for the device, not two
-    return float(low), float(high)
+    return low + 0.0, high + 0.0  # numbers that can be printed, and no -0
 
 
 def _extremes_of_what_counts(inputs: Inputs, values: Tensor, *, other: float = 0) -> tuple[float, float]:

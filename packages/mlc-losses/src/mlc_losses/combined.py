@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
+from mlc_losses.agreement import agree, as_given
 from mlc_losses.base import SegmentationLoss, SummedLoss
 from mlc_losses.errors import LossConfigError
 from mlc_losses.inputs import working_dtype
 from mlc_losses.options import require_number
+from mlc_losses.recording import Recorder
 from mlc_losses.records import Breakdown, Part
 from mlc_losses.summation import sum_terms
 
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from mlc_losses.protocols import Loss
 
 __all__ = ["CombinedLoss"]
-
-FACTS = ("mode", "from_logits", "ignore_index")
-"""What all components must agree about, since they read the same tensors."""
 
 
 class CombinedLoss(SegmentationLoss):
@@ -70,8 +69,10 @@ class CombinedLoss(SegmentationLoss):
         if not any(numbers.values()):
             msg = f"all weights of {sorted(components)} are 0, so nothing would be learnt; give one above 0"
             raise LossConfigError(msg)
-        super().__init__(check_inputs=check_inputs, **_agree(components, facts))  # type: ignore[arg-type]
+        super().__init__(check_inputs=check_inputs, **agree(components, facts))  # type: ignore[arg-type]
         self._names = tuple(components)
+        self._recorder: Recorder | None = None
+        self._learnt = False
         summed = [one for one in components.values() if isinstance(one, SummedLoss)]
         self._terms = tuple(dict.fromkeys(one.term for one in summed))  # what two components want is summed once
         for name, component in components.items():
@@ -103,11 +104,52 @@ class CombinedLoss(SegmentationLoss):
     @property
     def weights(self) -> Mapping[str, float]:
         """The weights by name, as they are now."""
-        return {name: float(self._weight(name)) for name in self._names}
+        return {name: float(self._weight(name).detach()) for name in self._names}
 
-    def evaluate(self, inputs: Inputs) -> Tensor:
+    @property
+    def learnt(self) -> Mapping[str, nn.Parameter]:
+        """The parameters behind weights that are learnt, or nothing; see `learn_weights`."""
+        return {name: self.get_parameter(f"{name}_log_variance") for name in self._names if self._learnt}
+
+    def set_weights(self, weights: Mapping[str, float]) -> None:
+        """Write *weights* into the buffers."""
+        for name, value in weights.items():
+            self.get_buffer(f"{name}_weight").fill_(value)
+
+    def learn_weights(self) -> None:
+        """Make every weight e^-s / 2 of a parameter s, with s / 2 added to the loss (Kendall et al. 2018).
+
+        The s of "dice" is the parameter `dice_log_variance`. Buffers are from here on what a `LossScheduler` reports.
+        """
+        for name in self._names if not self._learnt else ():
+            self.register_parameter(f"{name}_log_variance", nn.Parameter(-(2 * self._weight(name)).log()))
+        self._learnt = True
+
+    def record(self) -> Recorder:
+        """Remember from now on what the components say in training: in training mode, where there is a gradient."""
+        if self._recorder is None:
+            self._recorder = Recorder(self._names, self.get_buffer(f"{self._names[0]}_weight"))
+        return self._recorder
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        *,
+        mask: Tensor | None = None,
+        weight: Tensor | None = None,
+        share: float = 1.0,
+    ) -> Tensor:
+        """Return the loss as every loss does; *share* is how much the call counts in what `record` remembers.
+
+        Raises:
+            LossInputError: As every loss.
+        """
+        return self.evaluate(self.read(pred, target, mask=mask, weight=weight), share=share)
+
+    def evaluate(self, inputs: Inputs, *, share: float = 1.0) -> Tensor:
         """Return the loss of *inputs*, which are known to be good."""
-        return _total(self._weigh(self._measure(inputs)))
+        return _total(self._weigh(self._measure(inputs, share)))
 
     def get_loss_components(
         self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None, weight: Tensor | None = None
@@ -124,14 +166,20 @@ class CombinedLoss(SegmentationLoss):
         return {**{f"{part.name}_loss": part.value for part in found.parts}, "total": found.total}
 
     def break_down(
-        self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None, weight: Tensor | None = None
+        self,
+        pred: Tensor,
+        target: Tensor,
+        *,
+        mask: Tensor | None = None,
+        weight: Tensor | None = None,
+        share: float = 1.0,
     ) -> Breakdown:
         """Return the total with what each component contributes to it, from one pass.
 
         Raises:
             LossInputError: As `forward`.
         """
-        values = self._measure(self.read(pred, target, mask=mask, weight=weight))
+        values = self._measure(self.read(pred, target, mask=mask, weight=weight), share)
         weighted = self._weigh(values)
         total = _total(weighted)
         whole = total.detach()
@@ -139,7 +187,7 @@ class CombinedLoss(SegmentationLoss):
             Part(
                 name=name,
                 value=value.detach(),
-                weight=self._weight(name).clone(),
+                weight=self._weight(name).detach().clone(),
                 weighted=part.detach(),
                 share=torch.where(whole == 0, whole, part.detach() / whole),
             )
@@ -152,13 +200,17 @@ class CombinedLoss(SegmentationLoss):
         weights = self.weights
         lines = [f"Combined loss = {' + '.join(f'{weights[name]:g}·{name}' for name in self._names)}"]
         for name, component in self.components.items():
-            lines += [f"  {name}: {line}" if not i else f"  {line}" for i, line in enumerate(_explain(component))]
+            lines += [
+                f"  {name}: {line}" if not i else f"  {line}" for i, line in enumerate(component.explain().splitlines())
+            ]
         return "\n".join(lines)
 
     def _weight(self, name: str) -> Tensor:
+        if self._learnt:
+            return (-self.get_parameter(f"{name}_log_variance")).exp() / 2
         return self.get_buffer(f"{name}_weight")
 
-    def _measure(self, inputs: Inputs) -> Sequence[Tensor]:
+    def _measure(self, inputs: Inputs, share: float) -> Sequence[Tensor]:
         """Return the unweighted value of each component."""
         dtype = working_dtype(inputs)
         values = []
@@ -170,7 +222,7 @@ class CombinedLoss(SegmentationLoss):
                 elif isinstance(component, SegmentationLoss):
                     value = component.evaluate(inputs)
                 else:
-                    pred, target, what_counts = _as_given(inputs)
+                    pred, target, what_counts = as_given(inputs)
                     value = component(pred, target, **what_counts)
                 values.append(value)
         shape = inputs.pred.shape[:1] if self.reduction == "sample" else ()
@@ -178,38 +230,16 @@ class CombinedLoss(SegmentationLoss):
             if value.shape != shape:
                 msg = f"component {name!r} returned {tuple(value.shape)}; with {tuple(shape)} each they can be added up"
                 raise LossConfigError(msg)
+        if self._recorder is not None and self.training and any(one.requires_grad for one in values):
+            self._recorder.add(values, share)
         return values
 
     def _weigh(self, values: Sequence[Tensor]) -> Sequence[Tensor]:
-        return [self._weight(name).to(one.dtype) * one for name, one in zip(self._names, values, strict=True)]
-
-
-def _agree(components: Mapping[str, Loss], facts: Mapping[str, object]) -> Mapping[str, object]:
-    """Return what all of our own *components* and the caller say about the tensors."""
-    ours = {name: one for name, one in components.items() if isinstance(one, SegmentationLoss)}
-    agreed: dict[str, object] = {}
-    for fact in FACTS:
-        said = {name: getattr(one, fact) for name, one in ours.items()}
-        if fact in facts:
-            said["the combination"] = facts[fact]
-        if len(set(said.values())) > 1:
-            msg = f"components read the same tensors but disagree about {fact}: {said}"
-            raise LossConfigError(msg)
-        agreed[fact] = next(iter(said.values()), {"mode": "multilabel", "from_logits": True}.get(fact))
-    return agreed
-
-
-def _as_given(inputs: Inputs) -> tuple[Tensor, Tensor, Mapping[str, Tensor | None]]:
-    """Return the tensors as a loss that is not ours takes them, with what is ignored in the mask."""
-    counted = inputs._replace(weight=None).counted()
-    given: dict[str, Tensor | None] = {"mask": None if counted is None else _unfold(counted, inputs)}
-    if inputs.weight is not None:
-        given["weight"] = _unfold(inputs.weight, inputs)
-    return _unfold(inputs.pred, inputs), _unfold(inputs.target, inputs), given
-
-
-def _unfold(one: Tensor, inputs: Inputs) -> Tensor:
-    return one.reshape(*one.shape[:-1], *inputs.spatial)
+        weighted = [self._weight(name).to(one.dtype) * one for name, one in zip(self._names, values, strict=True)]
+        if self._learnt:  # without the second term every weight would fall to 0
+            half = [self.get_parameter(f"{name}_log_variance") / 2 for name in self._names]
+            weighted = [one + more.to(one.dtype) for one, more in zip(weighted, half, strict=True)]
+        return weighted
 
 
 def _total(weighted: Sequence[Tensor]) -> Tensor:
@@ -217,7 +247,3 @@ def _total(weighted: Sequence[Tensor]) -> Tensor:
     for one in weighted[1:]:
         total = total + one
     return total
-
-
-def _explain(component: Loss) -> Sequence[str]:
-    return component.explain().splitlines()

@@ -128,6 +128,9 @@ def _make_component(settings: Mapping[str, Any], name: str) -> Loss:
     known = _known_options(kind)
     if known is not None and "ignore_index" not in known:
         common.pop("ignore_index", None)  # it gets a mask with what is ignored left out
+    for lacking in (one for one in SPREAD if one in common and known is not None and one not in known):
+        msg = f"{name!r} does not take {lacking!r}, which the combination has for all; say it in the others' own config"
+        raise LossConfigError(msg)
     return make_loss(kind, {**common, **own})
 
 

@@ -40,8 +40,11 @@ class DeepSupervisionLoss(nn.Module):
 
     def __init__(self, loss: Loss, *, weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        if not isinstance(loss, nn.Module) or getattr(loss, "reduction", None) == "none":
-            msg = f"deep supervision adds up numbers of a torch.nn.Module, which {loss!r} does not give"
+        if not isinstance(loss, nn.Module):
+            msg = f"deep supervision is of a loss that derives from torch.nn.Module, not of {loss!r}"
+            raise LossConfigError(msg)
+        if getattr(loss, "reduction", None) == "none":
+            msg = "deep supervision adds up numbers, and reduction='none' gives maps; give 'mean', 'sum' or 'sample'"
             raise LossConfigError(msg)
         self.loss = loss
         self.level_weights: tuple[float, ...] | None = None
@@ -65,7 +68,10 @@ class DeepSupervisionLoss(nn.Module):
             LossInputError: If there is another number of outputs than weights, or as the loss itself.
         """
         shares, outputs = self._share(pred)
-        values = [self.loss(one, _shrink(one, target), **_shrink_all(one, mask, weight)) for one in outputs]
+        values = [
+            self.loss(one, _shrink(one, target), **_shrink_all(one, mask, weight), **self._tell(share))
+            for share, one in zip(shares, outputs, strict=True)
+        ]
         return _add_up(shares, values)
 
     def get_loss_components(
@@ -106,7 +112,10 @@ class DeepSupervisionLoss(nn.Module):
             msg = f"{type(loss).__name__} has no components; give deep supervision a combined loss"
             raise LossConfigError(msg)
         shares, outputs = self._share(pred)
-        found = [loss.break_down(one, _shrink(one, target), **_shrink_all(one, mask, weight)) for one in outputs]
+        found = [
+            loss.break_down(one, _shrink(one, target), **_shrink_all(one, mask, weight), share=share)
+            for share, one in zip(shares, outputs, strict=True)
+        ]
         total = _add_up(shares, [one.total for one in found])
         whole = total.detach()
         parts = []
@@ -129,6 +138,11 @@ class DeepSupervisionLoss(nn.Module):
         more = "" if self.level_weights else " : …"
         told = " : ".join(f"{one:g}" for one in weights)
         return f"Mean over the network's outputs, from the finest on, weighing {told}{more}, of\n{self.loss.explain()}"
+
+    def _tell(self, share: float) -> dict[str, float]:
+        """Tell a combined loss how much an output counts in what it remembers; other losses need not know."""
+        loss: object = self.loss
+        return {"share": share} if isinstance(loss, CombinedLoss) else {}
 
     def _share(self, pred: Sequence[Tensor] | Tensor) -> tuple[Sequence[float], Sequence[Tensor]]:
         """Return the share of each output and the outputs; a single tensor is the finest, as in evaluation."""

@@ -69,3 +69,7 @@ class DiceLoss(RegionLoss):
         ratio = f"(tp + s) / ({p} + {t} - tp + s)" if self.jaccard else f"(2·tp + s) / ({p} + {t} + s)"
         name = "Jaccard" if self.jaccard else "Dice"
         return f"Log-{name} loss = -log({ratio})" if self.log else f"{name} loss = 1 - {ratio}"
+
+    def explain_different(self, different: str) -> str:
+        """Return the loss of regions that are *different* by so much, which is 1 minus how much they are alike."""
+        return f"-log(1 - {different})" if self.log else different

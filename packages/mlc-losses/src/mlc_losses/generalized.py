@@ -64,16 +64,18 @@ class GeneralizedDiceLoss(RegionLoss):
             sums = sums.sum(1)
             sums = add_up_processes(sums) if self.distributed else sums
         each = RegionSums(sums)
-        valid = (each.count > 0) & judged_classes(self, inputs)
+        class_weights = weigh_classes(self, inputs)
+        valid = (each.count > 0) & judged_classes(self, inputs) & (class_weights > 0)
         present = valid & (each.present > 0)
-        weights = self._weigh(each.present, present) * weigh_classes(self, inputs)
+        # the target's sizes: they have no gradient, and what stands for that of 0/0 must not enter the others
+        weights = self._weigh(each.present.detach(), present) * class_weights
         weights = only_where(present if self.empty == "skip" else valid, weights)
         whole = RegionSums((sums * weights).sum(-1))
         some, seen = present.any(-1), valid.any(-1)
         losses = self.lose(self.compare(whole, defined=some | (self.empty == "formula")))
         if self.empty == "volume":
             losses = torch.where(some, losses, self.lose(self.compare_empty(whole)))
-        counted = (some if self.empty == "skip" else seen) & (weights.sum(-1) > 0)
+        counted = some if self.empty == "skip" else seen
         everywhere = self.distributed and not self.batch
         losses = only_where(counted, losses)
         return reduce(losses, counted.to(losses.dtype), self.reduction, everywhere=everywhere)
@@ -91,3 +93,7 @@ class GeneralizedDiceLoss(RegionLoss):
         p, t = self.explain_sizes()
         power = {"square": "(least Σt / Σt)²", "simple": "least Σt / Σt", "uniform": "1"}[self.volume_weights]
         return f"Generalised Dice loss = 1 - (2·Σv·tp + s) / (Σv·({p} + {t}) + s), over channels with v = {power}"
+
+    def explain_region(self) -> str:
+        """Say what one region is."""
+        return "all channels of the whole batch together" if self.batch else "all channels of each sample together"

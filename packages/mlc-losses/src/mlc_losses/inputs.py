@@ -57,7 +57,10 @@ class Inputs(NamedTuple):
             counted = self.weight > 0 if counted is None else counted & (self.weight > 0)
         if self.ignore_index is not None:
             judged = self.target != self.ignore_index
-            judged = judged.unsqueeze(1) if self.labelled else judged
+            if self.labelled:
+                judged = judged.unsqueeze(1)
+            elif self.softmax:  # channels that share one probability count together or not at all
+                judged = judged.all(1, keepdim=True)
             counted = judged if counted is None else counted & judged
         return counted
 
@@ -84,9 +87,17 @@ def read_inputs(
         weight=None if weight is None else _with_channels(weight, pred).flatten(2),
         softmax=softmax,
         from_logits=from_logits,
-        ignore_index=ignore_index,
+        ignore_index=ignore_index if ignore_index is None or _holds(target.dtype, ignore_index) else None,
         spatial=tuple(pred.shape[2:]),
     )
+
+
+def _holds(dtype: torch.dtype, number: int) -> bool:
+    """Return whether *number* can be a value of *dtype*: compared with uint8, torch takes -1 for 255."""
+    if dtype.is_floating_point or dtype == torch.bool:
+        return True
+    limits = torch.iinfo(dtype)
+    return limits.min <= number <= limits.max
 
 
 def _with_channels(one: Tensor, pred: Tensor) -> Tensor:

@@ -136,6 +136,6 @@ def _sort_and_sum(p: Tensor, t: Tensor, w: Tensor) -> Tensor:
     foreground, background = ((one * w).gather(-1, order).double() for one in (t, 1 - t))
     whole = foreground.sum(-1, keepdim=True)
     left, joined = whole - foreground.cumsum(-1), whole + background.cumsum(-1)
-    ratios = 1 - left / torch.where(joined > 0, joined, 1)
+    ratios = only_where(joined > 0, 1 - left / torch.where(joined > 0, joined, 1))
     steps = torch.diff(ratios, dim=-1, prepend=torch.zeros_like(ratios[..., :1]))
     return (errors * steps.to(errors.dtype)).sum(-1)

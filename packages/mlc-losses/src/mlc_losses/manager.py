@@ -1,4 +1,4 @@
-"""The one call from a configuration dictionary to a loss."""
+"""The calls from configuration dictionaries to losses, and to what moves their weights."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlc_losses.protocols import Loss
+    from mlc_losses.scheduler import LossScheduler
 
 __all__ = ["LossManager"]
 
 
 class LossManager:
-    """Makes losses from configuration dictionaries."""
+    """Makes losses and their schedulers from configuration dictionaries."""
 
     @staticmethod
     def create_loss_function(config: Mapping[str, Any]) -> Loss:
@@ -35,3 +36,24 @@ class LossManager:
             LossConfigError: If a key or a value cannot be followed; says what is close.
         """
         return make_supervised(*read_config(config))
+
+    @staticmethod
+    def create_loss_scheduler(loss: Loss, config: Mapping[str, Any]) -> LossScheduler:
+        """Make what moves the weights of the combined *loss* as *config* describes; *config* stays as it is.
+
+        `type` names a schedule: "adaptive", "cosine", "step", "performance", or what a plugin offers; `params` are its
+        options, and `prefix` and `distributed` those of `LossScheduler`:
+
+            {"type": "adaptive", "params": {"method": "inverse", "min_weight": 0.1}}
+
+        Raises:
+            UnknownNameError: If nobody offers a schedule of that name; says what is close.
+            LossConfigError: If a key or a value cannot be followed, or *loss* has no components.
+        """
+        from mlc_losses.schedules.configs import make_schedule, read_schedule_config
+
+        config = read_schedule_config(config)
+        schedule = make_schedule(config.pop("type"), config.pop("params", None) or {})
+        from mlc_losses.scheduler import LossScheduler
+
+        return LossScheduler(loss, schedule, **config)

@@ -1,4 +1,4 @@
-"""Facts about one evaluation of a combined loss."""
+"""Facts about combined losses: one evaluation, and one moment of a run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-__all__ = ["Breakdown", "Part"]
+__all__ = ["Breakdown", "LossMoment", "Part"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -36,3 +36,21 @@ class Breakdown:
     total: Tensor
     """What the loss itself returns, to the bit, with its graph."""
     parts: Sequence[Part]
+
+
+@attrs.frozen(kw_only=True)
+class LossMoment:
+    """What a schedule is told when the weights of a combined loss may change."""
+
+    step: int
+    """How many times the scheduler has been stepped, this time included: the first is 1."""
+    base: Mapping[str, float]
+    """The weights that the loss began with, by component."""
+    weights: Mapping[str, float]
+    """The weights as they are."""
+    epoch: int | None = None
+    """What the caller calls it."""
+    losses: Mapping[str, float] | None = None
+    """The value of each component, unweighted and finite, for schedules with `needs_losses`."""
+    metrics: Mapping[str, float] = attrs.field(factory=dict)
+    """What the caller measured, as far as it is numbers."""

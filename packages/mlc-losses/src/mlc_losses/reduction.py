@@ -28,13 +28,14 @@ def reduce(values: Tensor, counts: Tensor, reduction: Reduction, *, everywhere: 
     """
     if reduction == "none":
         return values
+    counts = counts.detach()  # they follow from the target
     axes = tuple(range(1 if reduction == "sample" else 0, values.dim()))
-    total, count = values.sum(axes), counts.sum(axes)
+    total, count = (one.sum(axes) if axes else one for one in (values, counts))  # torch takes no axes for all of them
     if everywhere:
         total, count = add_up_processes(torch.stack([total, count.to(total.dtype)])).unbind(0)
     if reduction == "sum":
         return total
-    return total / torch.where(count > 0, count, 1)  # where nothing counts, total is 0
+    return total / torch.where(count > 0, count, torch.inf)  # where nothing counts the mean is 0
 
 
 def add_up_processes(values: Tensor) -> Tensor:
@@ -58,6 +59,4 @@ class _AddUp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004 -- torch's signature
-        gradient = gradient.clone()
-        distributed.all_reduce(gradient)
-        return gradient
+        return add_up_processes(gradient)  # itself differentiable, for second derivatives

@@ -34,12 +34,6 @@ __all__ = ["RegionLoss"]
 
 SMOOTH = 1e-6
 
-EMPTY_MEANS = {
-    "volume": "its loss is (Σp + Σt - 2·tp) / (n + s), which is mean(p), so that false positives teach",
-    "formula": "the formula stands; with a small s false positives cost 1 and their gradient is next to 0",
-    "skip": "it leaves the mean and its count; nothing is learnt from it",
-}
-
 
 class RegionLoss(SummedLoss):
     """A loss that compares each region of the prediction with the same region of the target.
@@ -50,8 +44,9 @@ class RegionLoss(SummedLoss):
 
     A region whose valid voxels hold no foreground has no overlap to speak of; *empty* says what it costs:
 
-    - "volume": `(Σp + Σt - 2·tp) / (n + s)` for its `n` voxels, which is `mean(p)` where *smooth* is next to 0, or
-      `mean(p²)` with *squared_pred*. The gradient is 1/n in each p.
+    - "volume": it is as different as `(Σp + Σt - 2·tp) / (n + s)` for its `n` voxels, which is `mean(p)` where *smooth*
+      is next to 0, or `mean(p²)` with *squared_pred*. So Dice costs `mean(p)`, with a gradient of 1/n in each p,
+      log-Dice `-log(1 - mean(p))` and focal Tversky `mean(p)^gamma`.
     - "formula": the formula as it stands. The gradient of a Dice loss is `s / (Σp + s)²`: at `s = 1e-6` and a thousand
       false positives 1e-12, so nothing is learnt from empty masks. Wants a *smooth* above 0.
     - "skip": nothing; the region leaves the mean, its count and the gradient.
@@ -170,20 +165,33 @@ class RegionLoss(SummedLoss):
             smooth = f"s = {self.smooth_nr:g}"
         else:
             smooth = f"s = {self.smooth_nr:g} above the line, {self.smooth_dr:g} below it"
-        region = "channel of the whole batch" if self.batch else "channel of each sample"
+        empties = {
+            "volume": f"it costs {self.explain_different('m')}, m = (Σp + Σt - 2·tp) / (n + s), which is mean(p)",
+            "formula": "the formula stands",
+            "skip": "it leaves the mean and its count; nothing is learnt from it",
+        }
+        over = f"{self.explain_region()}; reduction {self.reduction}{explain_classes(self)}"
         return "\n".join(
             (
                 f"{self.explain_formula()}",
                 f"  {smooth}, tp = {overlap}{explain_smoothing(self.term.smoothing)}",
                 f"  {self.explain_inputs()}",
-                f"  sums over the valid voxels of each {region}; reduction {self.reduction}{explain_classes(self)}",
-                f"  a region without foreground (empty={self.empty}): {EMPTY_MEANS[self.empty]}",
+                f"  sums over the valid voxels of {over}",
+                f"  a region without foreground (empty={self.empty}): {empties[self.empty]}",
             )
         )
 
     def explain_formula(self) -> str:
         """Return the formula in use, in one line."""
         raise NotImplementedError
+
+    def explain_different(self, different: str) -> str:
+        """Return the loss of regions that are *different* by so much, which is 1 minus how much they are alike."""
+        return different
+
+    def explain_region(self) -> str:
+        """Say what one region is."""
+        return "each channel of the whole batch" if self.batch else "each channel of each sample"
 
     def explain_sizes(self) -> tuple[str, str]:
         """Return what the sizes of prediction and target are in the formula."""

@@ -35,6 +35,9 @@ class TverskyLoss(RegionLoss):
     counts more. Abraham and Khan write `1/gamma` and use 4/3, which is 0.75 here. A region that is right to
     `1e-7` has a gradient of 0, since that of the power would be infinite at 0.
 
+    *squared_pred* wants an *alpha* that equals *beta*: `alpha·(Σp² - tp) + beta·(Σt² - tp)` can otherwise be below 0,
+    which makes 0.9 better than 1 where the target is 1.
+
     Args:
         alpha: Price of false positives, at least 0.
         beta: Price of false negatives, at least 0, not both 0.
@@ -58,6 +61,14 @@ class TverskyLoss(RegionLoss):
         if self.gamma == 0:
             msg = "gamma is 0, which makes every loss 1; give an exponent above 0, 1 for the plain Tversky loss"
             raise LossConfigError(msg)
+        if self.term.squared and self.alpha != self.beta:
+            msg = (
+                "squared_pred=True with an alpha that is not beta is least beside the target; give both the same price"
+            )
+            raise LossConfigError(msg)
+        if self.beta == self.smooth_dr == 0:
+            msg = "beta=0 with smooth=0 is 0/0 where nothing is predicted; give a beta or a smooth above 0"
+            raise LossConfigError(msg)
 
     def ratio(self, regions: RegionSums) -> tuple[Tensor, Tensor]:
         """Return numerator and denominator of the likeness, without smoothing."""
@@ -79,3 +90,7 @@ class TverskyLoss(RegionLoss):
         if self.gamma == 1:
             return f"Tversky loss = 1 - {ratio}"
         return f"Focal Tversky loss = (1 - {ratio})^{self.gamma:g}"
+
+    def explain_different(self, different: str) -> str:
+        """Return the loss of regions that are *different* by so much, which is 1 minus how much they are alike."""
+        return different if self.gamma == 1 else f"{different}^{self.gamma:g}"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mlc_core import SaveStrategy, Storage
-    from mlc_losses import Loss
+    from mlc_losses import Loss, LossSchedule
 
 
 @hookimpl
@@ -21,8 +21,14 @@ def mlc_save_strategies() -> Mapping[str, Callable[..., SaveStrategy]]:
 
 @hookimpl
 def mlc_losses() -> Mapping[str, Callable[..., Loss]]:
-    """Offer `tversky`."""
-    return {"tversky": tversky}
+    """Offer `priced_overlap`."""
+    return {"priced_overlap": priced_overlap}
+
+
+@hookimpl
+def mlc_loss_schedules() -> Mapping[str, Callable[..., LossSchedule]]:
+    """Offer `rotation`."""
+    return {"rotation": rotation}
 
 
 @hookimpl
@@ -38,18 +44,20 @@ def plateau(*, patience: int = 3, tolerance: float = 1e-3) -> SaveStrategy:
     return Plateau(patience=patience, tolerance=tolerance)
 
 
-def tversky(
-    *,
-    missed: float = 0.7,
-    invented: float = 0.3,
-    smooth: float = 1.0,
-    from_logits: bool = True,
-    mode: str = "binary",
+def priced_overlap(
+    *, missed: float = 2.0, invented: float = 1.0, from_logits: bool = True, mode: str = "binary"
 ) -> Loss:
     """Compare by overlap, with a price for what is *missed* and one for what is *invented*."""
-    from mlc_acme.loss import Tversky
+    from mlc_acme.loss import PricedOverlap
 
-    return Tversky(missed=missed, invented=invented, smooth=smooth, from_logits=from_logits, mode=mode)
+    return PricedOverlap(missed=missed, invented=invented, from_logits=from_logits, mode=mode)
+
+
+def rotation(*, every: int = 1) -> LossSchedule:
+    """Let each component take its turn with each weight, for *every* so many steps."""
+    from mlc_acme.schedule import Rotation
+
+    return Rotation(every=every)
 
 
 def sqlite(url: str) -> Storage:

@@ -1,49 +1,54 @@
-"""How to compare: the Tversky loss (Salehi, Erdogmus, Gholipour 2017)."""
+"""How to compare: a region's mistakes by a price list, against what the region is worth."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-TINY = 1e-12
+from mlc_losses import LossConfigError
 
 
-class Tversky(nn.Module):
-    """`1 - (tp + s) / (tp + missed·fn + invented·fp + s)` of each channel of each sample, then the mean.
+class PricedOverlap(nn.Module):
+    """`price / (price + Σt + 1)` of each channel of each sample, then the mean over those with a voxel that counts.
+
+    The price is `missed · Σ t·(1-p) + invented · Σ (1-t)·p`.
 
     Args:
         missed: The price of foreground that was not found.
         invented: The price of foreground that is not there.
-        smooth: `s`.
         from_logits: Whether *pred* is logits, or probabilities.
-        mode: Taken because a combination tells every component; each channel is judged by itself in either.
+        mode: "binary" or "multilabel": each channel is judged by itself.
+
+    Raises:
+        LossConfigError: If *mode* is another.
     """
 
-    def __init__(
-        self, *, missed: float, invented: float, smooth: float, from_logits: bool = True, mode: str = "binary"
-    ) -> None:
+    def __init__(self, *, missed: float, invented: float, from_logits: bool = True, mode: str = "binary") -> None:
         super().__init__()
+        if mode == "multiclass":
+            msg = "priced_overlap judges each channel by itself; give mode='binary' or 'multilabel'"
+            raise LossConfigError(msg)
         self.missed = missed
         self.invented = invented
-        self.smooth = smooth
         self.from_logits = from_logits
         self.mode = mode
 
-    def forward(self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Return the loss of *pred* against *target*, `(B, C, *spatial)` each, where *mask* is true."""
-        pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
-        counts = torch.ones_like(pred, dtype=torch.bool) if mask is None else mask.expand_as(pred)
-        logits = pred if self.from_logits else torch.logit(pred, eps=TINY)
-        found = torch.where(counts, logits, -torch.inf).sigmoid()
-        real = torch.where(counts, target.to(found.dtype), 0.0)
+    def forward(
+        self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of *pred* against *target*, `(B, C, *spatial)` each, where *mask* is true, by *weight*."""
+        pred = pred.to(torch.promote_types(pred.dtype, torch.float32))  # float16 cannot count a volume
+        w = torch.ones_like(pred) if weight is None else weight.to(pred.dtype).expand_as(pred)
+        w = w if mask is None else torch.where(mask, w, 0.0)
+        p = torch.where(w > 0, pred, 0.0)  # chosen, not multiplied: 0 * NaN is NaN
+        t = torch.where(w > 0, target.to(pred.dtype), 0.0)
+        p = p.sigmoid() if self.from_logits else p
         axes = tuple(range(2, pred.dim()))
-        tp = (found * real).sum(axes)
-        fn, fp = real.sum(axes) - tp, found.sum(axes) - tp
-        score = (tp + self.smooth) / (tp + self.missed * fn + self.invented * fp + self.smooth)
-        return (1 - score).mean()
+        price = (w * (self.missed * t * (1 - p) + self.invented * (1 - t) * p)).sum(axes)
+        costs = price / (price + (w * t).sum(axes) + 1)
+        return costs.sum() / (w.sum(axes) > 0).sum().clamp(min=1)
 
     def explain(self) -> str:
         """Return the formula with its numbers."""
-        return (
-            f"Tversky loss = 1 - (tp + s) / (tp + {self.missed:g}·fn + {self.invented:g}·fp + s), s = {self.smooth:g}"
-        )
+        price = f"{self.missed:g}·Σ t·(1-p) + {self.invented:g}·Σ (1-t)·p"
+        return f"Priced overlap loss = price / (price + Σt + 1), price = {price}"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
+
+import torch
+
+from mlc_losses.inputs import Inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import torch
+    from torch import Tensor
 
-__all__ = ["block_size", "cut"]
+__all__ = ["block_size", "cut", "measure_block", "split", "split_inputs"]
 
 CPU_BLOCK = 196_608
-"""Values of the prediction in one block: half a megabyte to a core of two, and few calls for large tensors."""
+"""Values in one block where nobody knows better: what stays in the caches of a core, in few calls."""
 
 
 def block_size(device: torch.device) -> int | None:
@@ -26,18 +31,36 @@ def block_size(device: torch.device) -> int | None:
 def cut(samples: int, channels: int, voxels: int, *, size: int | None) -> Iterator[tuple[slice, slice]]:
     """Yield slices of samples and voxels such that no block has more than about *size* values.
 
-    Whole samples where several fit, else parts of one, of equal size as far as that goes.
+    Whole samples where they fit, the same number in each block, else parts of one, as many of each sample.
     """
+    rows, width = measure_block(samples, channels, voxels, size=size)
+    for sample in range(0, samples, rows):
+        for start in range(0, max(1, voxels), width):
+            yield slice(sample, sample + rows), slice(start, min(start + width, voxels))
+
+
+def measure_block(samples: int, channels: int, voxels: int, *, size: int | None) -> tuple[int, int]:
+    """Return how many samples and how many voxels of each there are in a block."""
+    whole = max(1, channels * voxels)
     if size is None:
-        yield slice(0, samples), slice(0, voxels)
-        return
-    fit = size // max(1, channels * voxels)
-    if fit:
-        for start in range(0, samples, fit):
-            yield slice(start, min(start + fit, samples)), slice(0, voxels)
-        return
-    parts = -(-channels * voxels // size)
-    width = -(-voxels // parts)
-    for sample in range(samples):
-        for start in range(0, voxels, width):
-            yield slice(sample, sample + 1), slice(start, min(start + width, voxels))
+        return max(1, samples), max(1, voxels)
+    rows = max(1, min(samples, size // whole))
+    while samples % rows:
+        rows -= 1
+    parts = -(-rows * whole // size)
+    return rows, max(1, -(-voxels // parts))
+
+
+def split(one: Tensor, block: tuple[int, int]) -> Iterator[Tensor]:
+    """Yield the parts of a tensor whose first axis are samples and whose last are voxels, without copying."""
+    rows, width = block
+    for some in torch.split(one, rows):
+        yield from torch.split(some, width, -1)
+
+
+def split_inputs(inputs: Inputs, block: tuple[int, int]) -> Iterator[Inputs]:
+    """Yield the parts of *inputs*, without copying."""
+    mask, weight = (itertools.repeat(None) if one is None else split(one, block) for one in inputs[2:4])
+    # what is absent is so in every part
+    for parts in zip(split(inputs.pred, block), split(inputs.target, block), mask, weight):  # noqa: B905
+        yield Inputs(*parts, *inputs[4:])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mlc_losses.inputs import Inputs, sum_dtype, working_dtype
-from mlc_losses.summation.blocks import cut
+from mlc_losses.summation.blocks import measure_block, split, split_inputs
 from mlc_losses.summation.plain import sum_plain
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from mlc_losses.summation.kernels import Kernel
+    from mlc_losses.summation.kernels import Kernel, Sums
     from mlc_losses.terms import Term
 
 __all__ = ["FusedSums"]
@@ -32,21 +33,15 @@ class FusedSums(torch.autograd.Function):
     def forward(
         ctx: Any, pred: Tensor, inputs: Inputs, terms: Sequence[Term], kernel: Kernel, size: int | None
     ) -> tuple[Tensor, ...]:
-        """Return the sums of each of *terms*."""
+        """Return the sums of each of *terms*, of blocks of about *size* values, or of everything at once."""
         ctx.save_for_backward(*inputs[:4])  # so that torch notices when one is written to before the backward pass
-        ctx.facts, ctx.terms, ctx.kernel, ctx.size = inputs[4:], terms, kernel, size
+        ctx.facts, ctx.terms, ctx.kernel = inputs[4:], terms, kernel
         needed = ctx.needs_input_grad[0] and pred.dtype == working_dtype(inputs)
-        ctx.kept = torch.empty_like(pred, memory_format=torch.contiguous_format) if needed else None
-        samples = pred.shape[0]
-        wide = sum_dtype(pred.device)
-        totals: list[Tensor] = []
-        for rows, voxels in cut(*pred.shape, size=size):
-            sums = kernel.add(inputs.block(rows, voxels), None if ctx.kept is None else ctx.kept[rows, :, voxels])
-            if not totals:
-                totals = [one.new_zeros(one.shape[0], samples, one.shape[2], dtype=wide) for one in sums]
-            for total, one in zip(totals, sums, strict=True):
-                total[:, rows] += one
-        return tuple(totals)
+        ctx.kept = kept = torch.empty_like(pred, memory_format=torch.contiguous_format) if needed else None
+        ctx.block = block = measure_block(*pred.shape, size=size)
+        places = itertools.repeat(None) if kept is None else split(kept, block)
+        found = [kernel.add(*one) for one in zip(split_inputs(inputs, block), places)]  # noqa: B905
+        return _collect(found, pred)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
@@ -58,9 +53,24 @@ class FusedSums(torch.autograd.Function):
             return gradient, None, None, None, None
         kept, ctx.kept = ctx.kept, None  # ours no more: what we return is the caller's to write into
         out = torch.empty_like(pred, memory_format=torch.contiguous_format) if kept is None else kept
-        for rows, voxels in cut(*pred.shape, size=ctx.size):
-            block = inputs.block(rows, voxels)
-            parts = [one[:, rows] for one in slopes]
-            ctx.kernel.differentiate(block, parts, out[rows, :, voxels], kept=kept is not None)
+        slopes = tuple(one.to(working_dtype(inputs)) for one in slopes)
+        repeats = -(-pred.shape[2] // ctx.block[1])  # a sample's slopes are those of each of its parts
+        of_rows = zip(*(torch.split(one, ctx.block[0], 1) for one in slopes), strict=True)
+        parts = [some for some in of_rows for _ in range(repeats)]
+        for block, slope, place in zip(split_inputs(inputs, ctx.block), parts, split(out, ctx.block), strict=True):
+            ctx.kernel.differentiate(block, slope, place, kept=kept is not None)
         del kept
         return out, None, None, None, None
+
+
+def _collect(found: Sequence[Sums], pred: Tensor) -> tuple[Tensor, ...]:
+    """Return what the blocks *found* as one tensor for each term, in as few calls as one term of one block takes."""
+    samples, wide = pred.shape[0], sum_dtype(pred.device)
+    totals = []
+    for blocks in zip(*found, strict=True):
+        kinds, (some, cells) = len(blocks[0]), blocks[0][0].shape
+        flat = torch.stack([one for block in blocks for one in block])
+        parts = len(blocks) * some // samples
+        split = flat.view(samples // some, parts, kinds, some, cells).sum(1, dtype=wide)
+        totals.append(split.transpose(0, 1).reshape(kinds, samples, cells))
+    return tuple(totals)

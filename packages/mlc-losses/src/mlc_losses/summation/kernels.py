@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
+from torch import Tensor
 
 from mlc_losses.summation.plain import sum_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
     from mlc_losses.inputs import Inputs
     from mlc_losses.terms import Term
 
-__all__ = ["AnyKernel", "Kernel"]
+__all__ = ["AnyKernel", "Kernel", "Sums"]
+
+Sums: TypeAlias = Sequence[Sequence[Tensor]]
+"""For each term its sums by kind, each of them `(b, K)`."""
 
 
 class Kernel(Protocol):
@@ -25,7 +26,11 @@ class Kernel(Protocol):
     A kernel is made for one evaluation, and lives until its gradient has been asked for.
     """
 
-    def add(self, block: Inputs, kept: Tensor | None) -> Sequence[Tensor]:
+    @property
+    def block(self) -> int:
+        """About how many values of the prediction it likes at a time, on a CPU."""
+
+    def add(self, block: Inputs, kept: Tensor | None) -> Sums:
         """Return the sums of each term over *block*.
 
         Args:
@@ -39,7 +44,7 @@ class Kernel(Protocol):
 
         Args:
             block: The same part.
-            slopes: The gradient of each term's sums, in the shape of the sums of this block.
+            slopes: The gradient of each term's sums, in the shape of the sums of this block, in the working dtype.
             out: The shape of *block.pred*, in its dtype.
             kept: Whether *out* holds what `add` left there.
         """
@@ -48,17 +53,21 @@ class Kernel(Protocol):
 class AnyKernel:
     """Every term with every option, by autograd on one block at a time."""
 
+    block = 196_608
+
     def __init__(self, terms: Sequence[Term]) -> None:
         self.terms = terms
 
-    def add(self, block: Inputs, kept: Tensor | None) -> Sequence[Tensor]:
+    def add(self, block: Inputs, kept: Tensor | None) -> Sums:
         """Return the sums of each term over *block*."""
-        return sum_plain(block, self.terms)
+        return [one.unbind(0) for one in sum_plain(block, self.terms)]
 
     def differentiate(self, block: Inputs, slopes: Sequence[Tensor], out: Tensor, *, kept: bool) -> None:
         """Write the gradient of the prediction into *out*."""
         with torch.enable_grad():
             leaf = block.pred.detach().requires_grad_()
             sums = sum_plain(block._replace(pred=leaf), self.terms)
-            (gradient,) = torch.autograd.grad(sums, leaf, slopes)
+            (gradient,) = torch.autograd.grad(
+                sums, leaf, [slope.to(one.dtype) for slope, one in zip(slopes, sums, strict=True)]
+            )
         out.copy_(gradient)

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mlc_losses.summation.blocks import block_size
+from mlc_losses.inputs import working_dtype
+from mlc_losses.summation.focal import FocalKernel, is_hard
 from mlc_losses.summation.fused import FusedSums
 from mlc_losses.summation.kernels import AnyKernel
 from mlc_losses.summation.plain import sum_plain
+from mlc_losses.summation.sigmoid import SigmoidKernel
+from mlc_losses.summation.softmax import CLASSES, SoftmaxKernel
+from mlc_losses.summation.unrolled import can_unroll, sum_unrolled
+from mlc_losses.terms import VoxelTerm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,16 +32,28 @@ def sum_terms(inputs: Inputs, terms: Sequence[Term]) -> tuple[Tensor, ...]:
     """Return the sums of each of *terms*, float64 where the device has it, with a graph to *inputs.pred*.
 
     Under `torch.compile` these are the plain formulas, which the compiler fuses; else a kernel goes over the tensors
-    once forward and once backward, in blocks on a CPU, whole elsewhere.
+    once forward and once backward, in blocks on a CPU, whole elsewhere: a loop would wait for launches there.
     """
+    if torch.compiler.is_compiling() and can_unroll(inputs, terms):
+        return sum_unrolled(inputs, terms)
     if torch.compiler.is_compiling() or not inputs.pred.numel():
         return sum_plain(inputs, terms)
-    size = block_size(inputs.pred.device)
     kernel = choose_kernel(inputs, terms)
+    size = kernel.block if inputs.pred.device.type == "cpu" else None
     sums: tuple[Tensor, ...] = FusedSums.apply(inputs.pred, inputs, terms, kernel, size)  # type: ignore[no-untyped-call]
     return sums
 
 
 def choose_kernel(inputs: Inputs, terms: Sequence[Term]) -> Kernel:
     """Return the fastest kernel that has all that *inputs* and *terms* ask for."""
-    return AnyKernel(terms)
+    voxels = [one for one in terms if isinstance(one, VoxelTerm)]
+    special = inputs.weight is not None or not inputs.from_logits or any(one.smoothing for one in terms)
+    if special or len(voxels) > 1 or len(terms) - len(voxels) > 1:
+        return AnyKernel(terms)
+    dtype = working_dtype(inputs)
+    if inputs.softmax:
+        fits = inputs.labelled and inputs.pred.shape[1] <= CLASSES
+        return SoftmaxKernel(terms, dtype) if fits else AnyKernel(terms)
+    if voxels in ([], [VoxelTerm()]):
+        return SigmoidKernel(terms, dtype)
+    return FocalKernel(terms, dtype) if is_hard(inputs) else AnyKernel(terms)

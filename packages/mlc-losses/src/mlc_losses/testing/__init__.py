@@ -1,5 +1,6 @@
-"""What a loss's own test suite can inherit and draw from: `pip install mlc-losses[testing]`."""
+"""What the test suite of a loss or a schedule can inherit and draw from: `pip install mlc-losses[testing]`."""
 
 from mlc_losses.testing.contract import LossContract
+from mlc_losses.testing.schedule import ScheduleContract
 
-__all__ = ["LossContract"]
+__all__ = ["LossContract", "ScheduleContract"]

@@ -1,0 +1,209 @@
+"""What moves the weights of a combined loss while it is trained."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from mlc_losses.combined import CombinedLoss
+from mlc_losses.deep_supervision import DeepSupervisionLoss
+from mlc_losses.errors import LossConfigError
+from mlc_losses.options import require_flag
+from mlc_losses.records import LossMoment
+from mlc_losses.schedules import state as states
+from mlc_losses.schedules.options import require_count, require_text
+from mlc_losses.schedules.told import average_processes, count_processes, read_losses, read_metrics
+from mlc_losses.schedules.weights import require_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from mlc_losses.protocols import Loss, LossSchedule
+
+__all__ = ["LossScheduler"]
+
+
+class LossScheduler:
+    """Writes the weights that *schedule* decides on into the buffers of *loss*.
+
+    The weights that the loss has now are the base weights; they hold until the first `step`. Call `step` at whatever
+    pace the schedule is meant for, most often after each epoch.
+
+    A schedule that goes by the values of the components takes them from the metrics `<prefix><name>_loss`, which
+    `get_loss_components` returns (with a prefix of ""). Where metrics have none of them, it takes the means of what the
+    loss itself saw since the last step: in training mode, where there was a gradient, batches with a value that is not
+    finite left out. The loss keeps those on its device, so that no batch waits.
+
+    Args:
+        loss: A combined loss, or deep supervision of one; compiled or wrapped, too.
+        schedule: What decides; a fresh one, from `loss_schedules().make`.
+        prefix: What metrics have before the names of components.
+        distributed: Whether losses and metrics are averaged over all processes first. All must then call `step`
+            together. Where there are several processes it must be said, for they must not drift apart.
+
+    Raises:
+        LossConfigError: If *loss* has no components, or the schedule's options do not go with its weights.
+    """
+
+    def __init__(
+        self, loss: Loss, schedule: LossSchedule, *, prefix: str = "", distributed: bool | None = None
+    ) -> None:
+        self.loss = _find_combined(loss)
+        self.schedule = schedule
+        self.prefix = require_text("prefix", prefix)
+        self.distributed = None if distributed is None else require_flag("distributed", distributed)
+        if self.loss.learnt and not schedule.learns:
+            msg = (
+                f"the weights of this loss are learnt, so schedule {schedule.name!r} cannot write them; make a new loss"
+            )
+            raise LossConfigError(msg)
+        self.skipped = 0
+        """How many steps changed nothing because what they went by was not finite."""
+        self._step = 0
+        self._base = dict(self.loss.weights)
+        self._weights = dict(self._base)
+        self._trained = not schedule.learns
+        schedule.start(dict(self._base))
+        self._recorder = self.loss.record() if schedule.needs_losses else None
+        if self._recorder is not None:
+            self._recorder.clear()  # an earlier scheduler of the same loss may have left something
+        if schedule.learns:
+            self.loss.learn_weights()
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The weights by component, as they are now."""
+        return dict(self.loss.weights) if self.schedule.learns else dict(self._weights)
+
+    def step(self, epoch: int | None = None, metrics: Mapping[str, object] | None = None) -> dict[str, float]:
+        """Ask the schedule, write the weights into the loss and return them.
+
+        *epoch* is for the schedule to know: what counts is how often this is called. Steps at which what the schedule
+        goes by is not finite change nothing; `skipped` counts them.
+
+        Raises:
+            LossInputError: If *metrics* are no numbers by name, or nobody knows the values of the components.
+            LossConfigError: If the schedule's metric is missing, it returns what are no weights, several processes were
+                not said to be averaged or not, or weights are to be learnt and no optimizer was handed over.
+        """
+        self._require_ready()
+        epoch = None if epoch is None else require_count("epoch", epoch)
+        numbers = read_metrics(metrics)
+        losses = None
+        if self._recorder is not None:
+            losses = read_losses(tuple(self._base), numbers, self._recorder, prefix=self.prefix)
+        if self.distributed:
+            numbers, losses = average_processes(numbers) or {}, average_processes(losses)
+        if losses is None or all(math.isfinite(one) for one in losses.values()):
+            told = LossMoment(
+                step=self._step + 1,
+                base=dict(self._base),
+                weights=self.weights,
+                epoch=epoch,
+                losses=losses,
+                metrics=numbers,
+            )
+            decided = self.schedule.decide(told)
+        else:
+            decided = None
+        if decided is not None:
+            self._write(require_weights(f"what schedule {self.schedule.name!r} decided", decided, self._base))
+        self.skipped += decided is None
+        self._step += 1
+        if self._recorder is not None:
+            self._recorder.clear()
+        return dict(self.weights)
+
+    def train_with(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let *optimizer* move weights that are learnt, without weight decay, unless it does already.
+
+        Call it before learning rate schedulers are made: they look at the optimizer's groups once.
+
+        Raises:
+            LossConfigError: If the schedule learns nothing.
+        """
+        if not self.schedule.learns:
+            msg = f"schedule {self.schedule.name!r} decides on the weights by itself and has nothing for an optimizer"
+            raise LossConfigError(msg)
+        held = {id(one) for group in optimizer.param_groups for one in group["params"]}
+        missing = [one for one in self.loss.learnt.values() if id(one) not in held]
+        if missing:
+            optimizer.add_param_group({"params": missing, "weight_decay": 0.0})
+        self._trained = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything a resumed run needs, as JSON has it; between steps too."""
+        own = {**self._identify(), "t": self._step, "w": dict(self.weights), "skipped": self.skipped}
+        own["recorded"] = None if self._recorder is None else self._recorder.state()
+        own["s"] = {name: float(one.detach()) for name, one in self.loss.learnt.items()}
+        return states.join(own, self.schedule.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned, and write its weights into the loss.
+
+        Raises:
+            LossConfigError: If it is of other components or options; names both sides, and changes nothing.
+        """
+        rest = states.check_state(state, self._identify())
+        base = {name: state["w0"][name] for name in self._base}
+        self.schedule.start(dict(base))
+        self.schedule.load_state_dict(rest)
+        self._base = base
+        self._step, self.skipped = state["t"], state["skipped"]
+        for name, one in self.loss.learnt.items():
+            one.detach().fill_(state["s"][name])
+        if self._recorder is not None and state["recorded"] is not None:
+            self._recorder.load_state(state["recorded"])
+        self._write(state["w"])
+
+    def explain(self) -> str:
+        """Return the formula in use with its options, and the weights as they are, for people."""
+        now = " + ".join(f"{one:g}·{name}" for name, one in self.weights.items())
+        return f"{self.schedule.explain()}\nafter {self._step} steps: {now}"
+
+    def _identify(self) -> dict[str, Any]:
+        config = dict(self.schedule.options())
+        return {
+            "format": states.FORMAT,
+            "type": self.schedule.name,
+            "w0": dict(self._base),
+            "config": config,
+            "config_digest": states.digest({"type": self.schedule.name, **config}),
+        }
+
+    def _require_ready(self) -> None:
+        if count_processes() > 1 and self.distributed is None:
+            msg = (
+                f"there are {count_processes()} processes, whose weights must not drift apart; say distributed=True to "
+                f"average what they go by, or distributed=False if each is told the same"
+            )
+            raise LossConfigError(msg)
+        if not self._trained:
+            msg = (
+                f"the weights are learnt, but nobody said by what: call train_with(optimizer) once, which adds "
+                f"{[f'{name}_log_variance' for name in self._base]} to its parameters"
+            )
+            raise LossConfigError(msg)
+
+    def _write(self, weights: Mapping[str, float]) -> None:
+        self._weights = {name: weights[name] for name in self._base}
+        self.loss.set_weights(self._weights)
+
+
+def _find_combined(loss: object) -> CombinedLoss:
+    """Return the combined loss within *loss*."""
+    found = loss
+    while isinstance(found, nn.Module) and not isinstance(found, CombinedLoss):
+        inner = found.loss if isinstance(found, DeepSupervisionLoss) else getattr(found, "_orig_mod", None)
+        found = getattr(found, "module", None) if inner is None else inner
+    if not isinstance(found, CombinedLoss):
+        msg = (
+            f"{type(loss).__name__} has no components to weigh; a scheduler is for a combined loss, such as "
+            f"{{'type': 'combined', 'dice_weight': 0.7, 'bce_weight': 0.3}}, alone or in deep supervision"
+        )
+        raise LossConfigError(msg)
+    return found

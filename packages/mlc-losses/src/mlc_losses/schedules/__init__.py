@@ -1,0 +1,1 @@
+"""Schedules of the weights of combined losses."""

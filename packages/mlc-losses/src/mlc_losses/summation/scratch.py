@@ -1,0 +1,75 @@
+"""What kernels share: buffers for one block, and ways to choose and to scale that cost next to nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from mlc_losses.inputs import working_dtype
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mlc_losses.inputs import Inputs
+
+__all__ = ["Scratch", "add_scaled", "erase", "read_bits", "scale"]
+
+SAME_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Scratch:
+    """Buffers by name, which every block writes anew: memory fresh from the system costs more than the arithmetic."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Tensor] = {}
+
+    def take(self, name: str, like: Tensor, dtype: torch.dtype, *, shape: tuple[int, ...] | None = None) -> Tensor:
+        """Return the buffer *name* in *shape*, by default that of *like*, with anything in it."""
+        buffer = self._buffers.get(name)
+        wanted = like.shape if shape is None else shape
+        if buffer is not None and buffer.shape == wanted and buffer.dtype == dtype:
+            return buffer
+        buffer = self._buffers[name] = torch.empty(wanted, dtype=dtype, device=like.device)
+        return buffer
+
+    def widen(self, name: str, values: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return *values* in *dtype*: themselves, or in the buffer *name*."""
+        if values.dtype == dtype:
+            return values
+        plain = values.view(torch.uint8) if values.dtype == torch.bool else values  # bytes convert ten times as fast
+        return self.take(name, values, dtype).copy_(plain)
+
+
+def read_bits(block: Inputs) -> tuple[Tensor | None, Tensor | None]:
+    """Return what counts, and the same as integers as wide as the working dtype, all ones for what does."""
+    counted = block.counted()
+    if counted is None:
+        return None, None
+    integers = SAME_SIZE[working_dtype(block).itemsize]
+    return counted, counted.view(torch.uint8).to(integers).neg_()
+
+
+def erase(values: Tensor, bits: Tensor | None, *, out: Tensor | None = None) -> Tensor:
+    """Write *values* into *out*, by default themselves, with 0 where *bits* are 0, NaN too; nowhere else a bit changes.
+
+    Ten times as fast as `torch.where`.
+    """
+    out = values if out is None else out
+    if bits is not None:
+        torch.bitwise_and(values.view(bits.dtype), bits, out=out.view(bits.dtype))
+    return out
+
+
+def scale(values: Tensor, factor: Tensor, offset: Tensor, out: Tensor) -> Tensor:
+    """Write `factor·values + offset` into *out*."""
+    if factor.numel() == 1 and factor.device.type == "cpu":
+        return torch.add(offset, values, alpha=factor.item(), out=out)
+    return torch.mul(values, factor, out=out).add_(offset)
+
+
+def add_scaled(values: Tensor, factor: Tensor, out: Tensor, spare: Tensor) -> Tensor:
+    """Add `factor·values` to *out*; *spare* may be overwritten."""
+    if factor.numel() == 1 and factor.device.type == "cpu":
+        return out.add_(values, alpha=factor.item())
+    return out.add_(torch.mul(values, factor, out=spare))

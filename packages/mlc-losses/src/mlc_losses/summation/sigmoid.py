@@ -1,0 +1,147 @@
+"""Regions and cross entropy of channels that each stand alone, by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from mlc_losses.inputs import working_dtype
+from mlc_losses.summation.scratch import Scratch, add_scaled, erase, read_bits, scale
+from mlc_losses.terms import RegionTerm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from mlc_losses.inputs import Inputs
+    from mlc_losses.summation.kernels import Sums
+    from mlc_losses.terms import Term
+
+__all__ = ["SigmoidKernel", "count_rows", "differentiate_region", "sum_region"]
+
+LOG2_E = 1.4426950408889634
+
+HARD = 1 / 32
+"""What a voxel costs on average from where on products of probabilities cost no accuracy that shows."""
+
+TOGETHER = 64
+"""How many numbers from 1/2 to 1 are multiplied before one logarithm; float32 would hold twice as many."""
+
+
+class SigmoidKernel:
+    """One region term and one of cross entropy without gamma, or either, of hard and soft targets."""
+
+    block = 262_144
+
+    def __init__(self, terms: Sequence[Term], dtype: torch.dtype) -> None:
+        self.terms = terms
+        self.dtype = dtype
+        self.scratch = Scratch()
+
+    def add(self, block: Inputs, kept: Tensor | None) -> Sums:
+        """Return the sums of each term over *block*."""
+        counted, bits = read_bits(block)
+        x = self.scratch.widen("x", block.pred, self.dtype)
+        t = self._read_target(block, bits)
+        p = self.scratch.take("p", x, self.dtype) if kept is None else kept
+        spare = self.scratch.take("spare", x, self.dtype)
+        erase(torch.sigmoid(x, out=p), bits)
+        count = count_rows(block, counted)
+        return [
+            [*sum_region(term, p, t, spare), count]
+            if isinstance(term, RegionTerm)
+            else [_sum_cross_entropy(x, p, t, bits, spare), count]
+            for term in self.terms
+        ]
+
+    def differentiate(self, block: Inputs, slopes: Sequence[Tensor], out: Tensor, *, kept: bool) -> None:
+        """Write the gradient of the prediction into *out*."""
+        _, bits = read_bits(block)
+        t = self._read_target(block, bits)
+        p = out if out.dtype == self.dtype else self.scratch.take("p", out, self.dtype)
+        if not kept:
+            erase(torch.sigmoid(self.scratch.widen("x", block.pred, self.dtype), out=p), bits)
+        spare = self.scratch.take("spare", p, self.dtype)
+        rise = None
+        for term, slope in zip(self.terms, slopes, strict=True):
+            if isinstance(term, RegionTerm):
+                differentiate_region(term, slope, p, t, spare, soft=block.target.is_floating_point())
+            else:
+                rise = slope[0, ..., None]
+        if rise is None:
+            p.copy_(spare)
+        elif len(self.terms) == 1:
+            p.sub_(t).mul_(rise)
+        else:
+            add_scaled(t, -rise, scale(p, rise, spare, p), spare)
+        erase(p, bits)
+        if p is not out:
+            out.copy_(p)
+
+    def _read_target(self, block: Inputs, bits: Tensor | None) -> Tensor:
+        t = self.scratch.widen("t", block.target, self.dtype)
+        return t if bits is None else erase(t, bits, out=self.scratch.take("t", t, t.dtype))
+
+
+def count_rows(block: Inputs, counted: Tensor | None) -> Tensor:
+    """Return how many voxels count in each channel of each sample, `(b, C)`."""
+    samples, channels, voxels = block.pred.shape
+    if counted is None:
+        return block.pred.new_full((samples, channels), voxels, dtype=working_dtype(block))
+    return counted.view(torch.uint8).sum(-1, dtype=working_dtype(block)).expand(samples, channels)
+
+
+def sum_region(term: RegionTerm, p: Tensor, t: Tensor, spare: Tensor) -> list[Tensor]:
+    """Return overlap, both sizes, and what is present, each `(b, C)`; *spare* is overwritten, and may be *p*."""
+    present = t.sum(-1)
+    if not term.squared:
+        size = p.sum(-1)
+        return [torch.minimum(p, t, out=spare).sum(-1), size, present, present]
+    size = torch.linalg.vecdot(p, p)  # needs no place to write to, which may be p itself
+    overlap = torch.mul(p, t, out=spare).sum(-1)
+    return [overlap, size, torch.mul(t, t, out=spare).sum(-1), present]
+
+
+def differentiate_region(term: RegionTerm, slope: Tensor, p: Tensor, t: Tensor, out: Tensor, *, soft: bool) -> None:
+    """Write what *slope*, `(5, b, C)`, means for the logits into *out*."""
+    overlap, size = slope[0, ..., None], slope[1, ..., None]
+    if term.squared:
+        torch.mul(t, overlap, out=out).addcmul_(p, 2 * size)
+    else:
+        # where p has reached t = 1 the comparison is false, but there the derivative of the sigmoid is 0
+        scale(torch.lt(p, t, out=out) if soft else t, overlap, size, out)
+    torch.ops.aten.sigmoid_backward.grad_input(out, p, grad_input=out)
+
+
+def _sum_cross_entropy(x: Tensor, p: Tensor, t: Tensor, bits: Tensor | None, spare: Tensor) -> Tensor:
+    """Return `Σ max(x, 0) - t·x + log(1 + exp(-|x|))`, `(b, C)`."""
+    sums = erase(torch.clamp_min(x, 0, out=spare).addcmul_(x, t, value=-1), bits).sum(-1)
+    if x.device.type == "cpu" and sums.min().item() > HARD * x.shape[-1]:
+        return sums - _sum_logarithms(torch.sub(p, 0.5, out=spare).abs_().add_(0.5))
+    torch.abs(x, out=spare).mul_(-LOG2_E)
+    return sums + _sum_logarithms_of_more(erase(torch.exp2(spare, out=spare), bits))
+
+
+def _sum_logarithms(q: Tensor) -> Tensor:
+    """Return `Σ log q` of numbers from 1/2 to 1."""
+    even = q.shape[-1] // TOGETHER * TOGETHER
+    sums = q[..., even:].log().sum(-1)
+    if even:
+        sums += q[..., :even].view(*q.shape[:-1], TOGETHER, -1).prod(-2).log_().sum(-1)
+    return sums
+
+
+def _sum_logarithms_of_more(e: Tensor) -> Tensor:
+    """Return `Σ log(1 + e)` of numbers from 0 to 1, however small; overwrites them.
+
+    `(1 + a)·(1 + b) - 1 = a + b + a·b`, which keeps what `1 + a` would round away, and needs a logarithm for 16.
+    """
+    left = e.shape[-1]
+    for _ in range(4):
+        half = (left + 1) // 2
+        low, high = e[..., : left - half], e[..., half:left]
+        low.addcmul_(low, high).add_(high)
+        left = half
+    return e[..., :left].log1p_().sum(-1)
