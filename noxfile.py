@@ -76,7 +76,8 @@ def install(session: nox.Session, *what: str) -> None:
 
 def editable(*, extras: str = "[demo]") -> list[str]:
     """Return arguments that install every package for work on it, the trainer with *extras*."""
-    folders = [f"packages/{name}{extras if name == 'mlc-trainer' else ''}" for name in PACKAGES]
+    wanted = {"mlc-trainer": extras, "mlc-registry": "[postgresql]"}
+    folders = [f"packages/{name}{wanted.get(name, '')}" for name in PACKAGES]
     return [word for folder in folders for word in ("-e", folder)]
 
 
@@ -184,9 +185,14 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=CURRENT)
 def bench(session: nox.Session) -> None:
-    """Measure ours beside the peers, interleaved, and write the tables into the documentation. Takes twenty minutes."""
+    """Measure ours beside the peers, interleaved, and write the tables into the documentation. Takes half an hour.
+
+    `nox -s bench -- losses --rounds 5` runs one of the two programs with its arguments.
+    """
     install(session, *editable(), *GROUPS["bench"])
-    session.run("python", "benchmarks/checkpoints.py", *session.posargs, env=QUIET)
+    programs = session.posargs[:1] if session.posargs[:1] in (["checkpoints"], ["losses"]) else []
+    for program in programs or ["checkpoints", "losses"]:
+        session.run("python", f"benchmarks/{program}.py", *session.posargs[len(programs) :], env=QUIET)
 
 
 @nox.session(python=CURRENT)

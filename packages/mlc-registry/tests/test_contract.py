@@ -45,6 +45,16 @@ class TestSqliteByUrl(StoreContract):
         return lambda: open_store(f"sqlite:///{tmp_path}/models.sqlite3", create=False)
 
 
+class TestPostgresql(StoreContract):
+    """A database on a server."""
+
+    @pytest.fixture
+    def open_store(self, make_database):
+        """Open a database by its URL."""
+        url = make_database()
+        return lambda: open_store(url, create=False)
+
+
 class MemoryStore:
     """The facts of a registry in the memory of this process: as little as the contract allows."""
 

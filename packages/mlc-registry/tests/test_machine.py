@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from mlc_registry import (
     ModelRegistry,
@@ -39,15 +39,20 @@ class RegistryMachine(RuleBasedStateMachine):
         """Begin with nothing."""
         self._place = tempfile.TemporaryDirectory()
         self._root = Path(self._place.name)
-        self._registry = ModelRegistry(self._root / "registry")
+        self._artifacts = self._root / "registry" / "artifacts"
+        self._registry = self._open()
         self._contents = {}
         self._yanked = set()
         self._steps = {"staging": [], "production": []}
         self._publish(Version(1, 0, 0), "a")  # or most questions would be about nothing
 
+    def _open(self):
+        return ModelRegistry(self._root / "registry")
+
     def teardown(self):
-        """Leave nothing."""
+        """Leave nothing but a history that fits."""
         if hasattr(self, "_registry"):
+            assert len(self._contents) == self._registry.audit.verify().versions
             self._registry.close()
             self._place.cleanup()
 
@@ -136,9 +141,23 @@ class RegistryMachine(RuleBasedStateMachine):
         assert sorted(self._contents, reverse=True) == [one.version for one in found]
         assert self._yanked == {one.version for one in found if one.yanked}
         for one in found:
-            path = self._root / "registry" / "artifacts" / one.directory / one.entry
+            path = self._artifacts / one.directory / one.entry
             assert self._contents[one.version] == path.read_text()
 
 
 TestRegistryMachine = RegistryMachine.TestCase
 TestRegistryMachine.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+
+
+def test_registry_machine_on_postgresql(make_database):
+    """The same on a server."""
+
+    class PostgresqlMachine(RegistryMachine):
+        """Each sequence in a database of its own."""
+
+        def _open(self):
+            return ModelRegistry(make_database(), artifacts=self._artifacts)
+
+    run_state_machine_as_test(
+        PostgresqlMachine, settings=settings(max_examples=4, stateful_step_count=20, deadline=None)
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from mlc_losses.base import SummedLoss
-from mlc_losses.classes import explain_classes, explain_smoothing, judged_classes, weigh_classes
+from mlc_losses.classes import explain_classes, explain_smoothing, weigh_classes
 from mlc_losses.errors import LossConfigError
 from mlc_losses.inputs import only_where
 from mlc_losses.options import require_background, require_class_weights, require_number
@@ -88,25 +88,26 @@ class BCELoss(SummedLoss):
         if self.reduction != "none":
             return super().evaluate(inputs)
         costs = cost_voxels(inputs, self.term)  # (B, K, C, n)
-        weights = self._weigh(inputs).to(costs.dtype)[:, None]  # (C, 1)
         if self.alpha is not None:
             sums = sum_terms(inputs._replace(pred=inputs.pred.detach()), (self.term,))[0]
             sides = self._weigh_sides(sums[1].reshape(*inputs.pred.shape[:2], 2))  # (2,) or (C, 2)
             costs = costs * sides.to(costs.dtype).expand(costs.shape[2], 2).T[..., None]
-        return (costs.sum(1) * weights).reshape(*inputs.pred.shape[:2], *inputs.spatial)
+        costs, of_classes = costs.sum(1), weigh_classes(self, inputs)
+        if of_classes is not None:
+            costs = only_where(of_classes[:, None] > 0, costs) * of_classes[:, None].to(costs.dtype)
+        return costs.reshape(*inputs.pred.shape[:2], *inputs.spatial)
 
     def judge(self, sums: Tensor, inputs: Inputs) -> Tensor:
         """Return the loss that follows from the *sums* of `term`."""
-        costs, counts = sums.reshape(2, *inputs.pred.shape[:2], 1 if self.alpha is None else 2).unbind(
-            0
-        )  # (B, C, 1 or 2)
-        weights = self._weigh(inputs)
+        shape = (2, *inputs.pred.shape[:2], 1 if self.alpha is None else 2)
+        costs, counts = sums.reshape(shape).unbind(0)
+        counts = counts.detach()  # they follow from the target
         if self.alpha is not None:
-            costs = costs * self._weigh_sides(counts.detach())
-        return reduce(costs.sum(-1) * weights, counts.sum(-1) * weights, self.reduction, everywhere=self.distributed)
-
-    def _weigh(self, inputs: Inputs) -> Tensor:
-        return only_where(judged_classes(self, inputs), weigh_classes(self, inputs))
+            costs = costs * self._weigh_sides(counts)
+        costs, counts, of_classes = costs.sum(-1), counts.sum(-1), weigh_classes(self, inputs)
+        if of_classes is not None:
+            costs, counts = only_where(of_classes > 0, costs) * of_classes, counts * of_classes
+        return reduce(costs, counts, self.reduction, everywhere=self.distributed)
 
     def _weigh_sides(self, counts: Tensor) -> Tensor:
         """Return the weights of background and foreground, `(2,)` or `(C, 2)`, given *counts* of both, `(B, C, 2)`."""

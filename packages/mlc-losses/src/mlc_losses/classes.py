@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mlc_losses.inputs import Inputs
 
-__all__ = ["JudgesClasses", "explain_classes", "explain_smoothing", "judged_classes", "weigh_classes"]
+__all__ = ["JudgesClasses", "explain_classes", "explain_smoothing", "weigh_classes"]
 
 
 class JudgesClasses(Protocol):
@@ -29,34 +29,29 @@ class JudgesClasses(Protocol):
         """How much each channel counts."""
 
 
-def judged_classes(loss: JudgesClasses, inputs: Inputs) -> Tensor:
-    """Return which channels *loss* judges, `(C,)`: not one that is ignored, nor the background where that is left out.
+def weigh_classes(loss: JudgesClasses, inputs: Inputs) -> Tensor | None:
+    """Return how much each channel counts, `(C,)`, or `None` where all count the same.
+
+    A channel that is ignored counts 0, and so does the background where that is left out.
 
     Raises:
-        LossInputError: If none is left.
-    """
-    channels = inputs.pred.shape[1]
-    judged = [number != inputs.ignore_index or not inputs.softmax for number in range(channels)]
-    judged[0] &= loss.include_background
-    if not any(judged):
-        msg = f"pred has {channels} channels; include_background=False and ignore_index leave none to judge"
-        raise LossInputError(msg)
-    return torch.tensor(judged, device=inputs.pred.device)
-
-
-def weigh_classes(loss: JudgesClasses, inputs: Inputs) -> Tensor:
-    """Return how much each channel counts, `(C,)`.
-
-    Raises:
-        LossInputError: If the loss has weights for another number of channels.
+        LossInputError: If the loss has weights for another number of channels, or none is left to judge.
     """
     channels, device = inputs.pred.shape[1], inputs.pred.device
-    if loss.class_weights is None:
-        return torch.ones(channels, dtype=sum_dtype(device), device=device)
-    if len(loss.class_weights) != channels:
-        msg = f"pred has {channels} channels, but there are {len(loss.class_weights)} class_weights; give one for each"
+    weights = list(loss.class_weights or [1.0] * channels)
+    if len(weights) != channels:
+        msg = f"pred has {channels} channels, but there are {len(weights)} class_weights; give one for each"
         raise LossInputError(msg)
-    return torch.tensor(loss.class_weights, dtype=sum_dtype(device), device=device)
+    if not loss.include_background:
+        weights[0] = 0.0
+    if inputs.softmax:
+        weights = [0.0 if number == inputs.ignore_index else one for number, one in enumerate(weights)]
+    if not any(weights):
+        msg = f"pred has {channels} channels; class_weights, include_background and ignore_index leave none to judge"
+        raise LossInputError(msg)
+    if weights == [1.0] * channels:
+        return None
+    return torch.tensor(weights, dtype=sum_dtype(device), device=device)
 
 
 def explain_classes(loss: JudgesClasses) -> str:

@@ -72,16 +72,21 @@ class CrossEntropyLoss(SummedLoss):
         if self.reduction != "none":
             return super().evaluate(inputs)
         costs = cost_voxels(inputs, self.term)  # (B, C, n)
-        weights = weigh_classes(self, inputs).to(costs.dtype)[:, None]
-        return (costs * weights).sum(1).reshape(costs.shape[0], *inputs.spatial)
+        weights = self._weigh(inputs)
+        costs = costs if weights is None else costs * weights[:, None].to(costs.dtype)
+        return costs.sum(1).reshape(costs.shape[0], *inputs.spatial)
 
     def judge(self, sums: Tensor, inputs: Inputs) -> Tensor:
         """Return the loss that follows from the *sums* of `term`."""
         costs, counts = sums.unbind(0)  # (B, 1 or C)
-        if self.class_weights is not None:
-            weights = weigh_classes(self, inputs)
+        weights = self._weigh(inputs)
+        if weights is not None:
             costs, counts = costs * weights, counts * weights
         return reduce(costs, counts, self.reduction, everywhere=self.distributed)
+
+    def _weigh(self, inputs: Inputs) -> Tensor | None:
+        # voxels of an ignored class are left out already, and its channel keeps its part of what is smoothed
+        return weigh_classes(self, inputs._replace(ignore_index=None))
 
     def explain(self) -> str:
         """Return the formula in use with its options, for people."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from mlc_losses.classes import judged_classes, weigh_classes
+from mlc_losses.classes import weigh_classes
 from mlc_losses.errors import LossConfigError
 from mlc_losses.inputs import only_where
 from mlc_losses.options import require_choice
@@ -64,11 +64,12 @@ class GeneralizedDiceLoss(RegionLoss):
             sums = sums.sum(1)
             sums = add_up_processes(sums) if self.distributed else sums
         each = RegionSums(sums)
-        class_weights = weigh_classes(self, inputs)
-        valid = (each.count > 0) & judged_classes(self, inputs) & (class_weights > 0)
+        of_classes = weigh_classes(self, inputs)
+        valid = each.count > 0
+        valid = valid if of_classes is None else valid & (of_classes > 0)
         present = valid & (each.present > 0)
-        # the target's sizes: they have no gradient, and what stands for that of 0/0 must not enter the others
-        weights = self._weigh(each.present.detach(), present) * class_weights
+        weights = self._weigh(each.present, present)
+        weights = weights if of_classes is None else weights * of_classes
         weights = only_where(present if self.empty == "skip" else valid, weights)
         whole = RegionSums((sums * weights).sum(-1))
         some, seen = present.any(-1), valid.any(-1)

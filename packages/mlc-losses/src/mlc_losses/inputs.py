@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from mlc_losses.options import Mode
 
-__all__ = ["Inputs", "only_where", "read_inputs", "sum_dtype", "working_dtype"]
+__all__ = ["Inputs", "known_all", "only_where", "read_inputs", "sum_dtype", "working_dtype"]
 
 
 class Inputs(NamedTuple):
@@ -124,3 +124,8 @@ def only_where(mask: Tensor | None, values: Tensor, other: float = 0.0) -> Tenso
     Chosen, not multiplied: 0 * NaN is NaN, in the value and again in the gradient.
     """
     return values if mask is None else torch.where(mask, values, other)
+
+
+def known_all(mask: Tensor) -> bool:
+    """Return whether all of *mask* is true, and can be seen to be without waiting or breaking a graph."""
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlc_losses.base import SegmentationLoss
-from mlc_losses.classes import explain_classes, judged_classes, weigh_classes
+from mlc_losses.classes import explain_classes, weigh_classes
 from mlc_losses.errors import LossInputError
 from mlc_losses.inputs import only_where, working_dtype
 from mlc_losses.options import REDUCTIONS, require_background, require_batch, require_choice, require_class_weights
@@ -87,13 +87,16 @@ class LovaszLoss(SegmentationLoss):
                 p, t, w = (one.transpose(0, 1).flatten(1) for one in (p, t, w))
             present, count = (t * w).sum(-1) > 0, w.sum(-1)
             losses = _sort_and_sum(p, t, w)
-            valid = (count > 0) & judged_classes(self, inputs)
+            valid = count > 0
             if self.empty == "volume":
                 losses = torch.where(present, losses, (p * w).sum(-1) / torch.where(count > 0, count, 1))
             elif self.empty == "skip":
                 valid = valid & present
-            weights = only_where(valid, weigh_classes(self, inputs).to(p.dtype).expand(valid.shape))
-            return reduce(only_where(valid, losses) * weights, weights, self.reduction).to(working_dtype(inputs))
+            losses, weights = only_where(valid, losses), valid.to(losses.dtype)
+            of_classes = weigh_classes(self, inputs)
+            if of_classes is not None:
+                losses, weights = only_where(of_classes > 0, losses) * of_classes, weights * of_classes
+            return reduce(losses, weights, self.reduction).to(working_dtype(inputs))
 
     def _read(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return probability, target and weight of each voxel, `(B, C, n)`, 0 where nothing counts."""

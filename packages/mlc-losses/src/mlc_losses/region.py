@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlc_losses.base import SummedLoss
-from mlc_losses.classes import explain_classes, explain_smoothing, judged_classes, weigh_classes
+from mlc_losses.classes import explain_classes, explain_smoothing, weigh_classes
 from mlc_losses.errors import LossConfigError
-from mlc_losses.inputs import only_where
+from mlc_losses.inputs import known_all, only_where
 from mlc_losses.options import (
     EMPTIES,
     require_background,
@@ -127,18 +127,21 @@ class RegionLoss(SummedLoss):
             sums = sums.sum(1)
             sums = add_up_processes(sums) if self.distributed else sums
         regions = RegionSums(sums)
-        valid = (regions.count > 0) & judged_classes(self, inputs)
-        present = regions.present > 0
+        valid, present = regions.count > 0, regions.present > 0
         if self.empty == "skip":
             valid = valid & present
-        losses = self.lose(self.compare(regions, defined=present | (self.empty == "formula")))
-        if self.empty == "volume":
+        certain = known_all(present)
+        defined = None if certain else present | (self.empty == "formula")
+        losses = self.lose(self.compare(regions, defined=defined))
+        if self.empty == "volume" and not certain:
             losses = torch.where(present, losses, self.lose(self.compare_empty(regions)))
-        weights = only_where(valid, weigh_classes(self, inputs).expand(valid.shape))
-        everywhere = self.distributed and not self.batch
-        return reduce(only_where(valid, losses) * weights, weights, self.reduction, everywhere=everywhere)
+        losses, weights = only_where(valid, losses), valid.to(losses.dtype)
+        of_classes = weigh_classes(self, inputs)
+        if of_classes is not None:
+            losses, weights = only_where(of_classes > 0, losses) * of_classes, weights * of_classes
+        return reduce(losses, weights, self.reduction, everywhere=self.distributed and not self.batch)
 
-    def compare(self, regions: RegionSums, *, defined: Tensor) -> Tensor:
+    def compare(self, regions: RegionSums, *, defined: Tensor | None) -> Tensor:
         """Return how alike prediction and target are, 1 for the same, and anything finite where not *defined*."""
         above, below = self.ratio(regions)
         below = only_where(defined, below + self.smooth_dr, 1.0)  # no 0/0, whose NaN would live on in the gradient

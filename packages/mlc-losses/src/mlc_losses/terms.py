@@ -63,4 +63,5 @@ class RegionSums:
     __slots__ = ("count", "overlap", "present", "size_p", "size_t")
 
     def __init__(self, sums: Tensor) -> None:
-        self.overlap, self.size_p, self.size_t, self.present, self.count = sums.unbind(0)
+        self.overlap, self.size_p, *of_target = sums.unbind(0)
+        self.size_t, self.present, self.count = (one.detach() for one in of_target)

@@ -5,14 +5,23 @@ from typing import TYPE_CHECKING
 from mlc_hooks.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from mlc_registry.archive import Archive
+    from mlc_registry.audit import Audit
     from mlc_registry.catalogs import registry_stores
     from mlc_registry.errors import (
+        ArchiveError,
+        AuditError,
         CorruptArtifactError,
+        DeliveryError,
+        InvalidAddressError,
         InvalidMetadataError,
         InvalidNameError,
         InvalidRangeError,
         InvalidReferenceError,
         InvalidVersionError,
+        ListenerBusyError,
+        ListenerExistsError,
+        ListenerNotFoundError,
         LooseVersionWarning,
         ModelNotFoundError,
         RegistryError,
@@ -28,35 +37,53 @@ if TYPE_CHECKING:
         YankedVersionError,
         YankedVersionWarning,
     )
-    from mlc_registry.protocols import Store
+    from mlc_registry.outbox import Outbox
+    from mlc_registry.protocols import Ledger, Listeners, Rows, Store
     from mlc_registry.ranges import Interval, Range
-    from mlc_registry.records import Change, Draft, File, Model, ModelVersion, Resolved, Stage
+    from mlc_registry.records import Audited, Change, Draft, File, Line, Listener, Model, ModelVersion, Resolved, Stage
     from mlc_registry.references import Reference, parse_reference
     from mlc_registry.registry import ModelRegistry
     from mlc_registry.versions import Version
+    from mlc_registry.webhooks import Webhook
 
 __all__ = [
+    "Archive",
+    "ArchiveError",
+    "Audit",
+    "AuditError",
+    "Audited",
     "Change",
     "CorruptArtifactError",
+    "DeliveryError",
     "Draft",
     "File",
     "Interval",
+    "InvalidAddressError",
     "InvalidMetadataError",
     "InvalidNameError",
     "InvalidRangeError",
     "InvalidReferenceError",
     "InvalidVersionError",
+    "Ledger",
+    "Line",
+    "Listener",
+    "ListenerBusyError",
+    "ListenerExistsError",
+    "ListenerNotFoundError",
+    "Listeners",
     "LooseVersionWarning",
     "Model",
     "ModelNotFoundError",
     "ModelRegistry",
     "ModelVersion",
+    "Outbox",
     "Range",
     "Reference",
     "RegistryError",
     "RegistryNotFoundError",
     "RegistryWarning",
     "Resolved",
+    "Rows",
     "SourceError",
     "Stage",
     "StageConflictError",
@@ -67,6 +94,7 @@ __all__ = [
     "Version",
     "VersionExistsError",
     "VersionNotFoundError",
+    "Webhook",
     "YankedVersionError",
     "YankedVersionWarning",
     "parse_reference",
@@ -76,19 +104,25 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "archive": "Archive",
+        "audit": "Audit",
         "catalogs": "registry_stores",
         "errors": (
-            "CorruptArtifactError InvalidMetadataError InvalidNameError InvalidRangeError "
-            "InvalidReferenceError InvalidVersionError LooseVersionWarning ModelNotFoundError "
+            "ArchiveError AuditError CorruptArtifactError DeliveryError InvalidAddressError "
+            "InvalidMetadataError InvalidNameError InvalidRangeError "
+            "InvalidReferenceError InvalidVersionError ListenerBusyError ListenerExistsError "
+            "ListenerNotFoundError LooseVersionWarning ModelNotFoundError "
             "RegistryError RegistryNotFoundError RegistryWarning SourceError StageConflictError "
             "StageNotFoundError StoreError UnchangedVersionWarning VersionExistsError "
             "VersionNotFoundError YankedVersionError YankedVersionWarning"
         ),
-        "protocols": "Store",
+        "outbox": "Outbox",
+        "protocols": "Ledger Listeners Rows Store",
         "ranges": "Interval Range",
-        "records": "Change Draft File Model ModelVersion Resolved Stage",
+        "records": "Audited Change Draft File Line Listener Model ModelVersion Resolved Stage",
         "references": "Reference parse_reference",
         "registry": "ModelRegistry",
         "versions": "Version",
+        "webhooks": "Webhook",
     },
 )

@@ -79,14 +79,25 @@ class Artifacts:
             msg = f"transfer={transfer!r} must be one of: {', '.join(get_args(Transfer))}"
             raise SourceError(msg)
         link = transfer == "link" or (transfer == "auto" and source.is_checkpoint)
-        folder = self._root / STAGING / secrets.token_hex(16)
-        try:
+        with self.room() as folder:
             with _failures(folder):
-                folder.mkdir(parents=True)
                 files = tuple(bring(member, folder / member.path, link=link) for member in source.members)
                 for parent, _, _ in os.walk(folder):
                     sync_directory(Path(parent))
             yield Staged(folder, files)
+
+    @contextmanager
+    def room(self) -> Iterator[Path]:
+        """Make an empty directory in the store's file system, until the context ends.
+
+        Raises:
+            StoreError: If the file system fails.
+        """
+        folder = self._root / STAGING / secrets.token_hex(16)
+        try:
+            with _failures(folder):
+                folder.mkdir(parents=True)
+            yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # once installed, nothing is left of it
 
@@ -129,6 +140,17 @@ class Artifacts:
                 fresh.replace(link)  # a link cannot be changed in place
         except OSError as error:
             log.warning("the link %s could not be moved: %s", link, error)
+
+    def check(self, what: str, directory: str, files: Sequence[File]) -> None:
+        """Hash the *files* in *directory*, which are *what*.
+
+        Raises:
+            CorruptArtifactError: If one is missing, changed or was never published; names each.
+        """
+        damage = self.find_damage(directory, files)
+        if damage:
+            msg = f"{what} is not what was published:\n  " + "\n  ".join(damage)
+            raise CorruptArtifactError(msg)
 
     def find_damage(self, directory: str, files: Sequence[File]) -> list[str]:
         """Hash what is there and return what is not as published, in words: nothing when all is well.

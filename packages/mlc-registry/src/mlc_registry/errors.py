@@ -18,6 +18,13 @@
         ├── StageConflictError     RuntimeError       somebody moved the stage first
         ├── YankedVersionError     ValueError         a stage may not be moved to a yanked version
         ├── CorruptArtifactError   ValueError         published files are not what they were
+        ├── InvalidAddressError    ValueError         that cannot be the address of a listener
+        ├── ListenerNotFoundError  LookupError        there is no such listener
+        ├── ListenerExistsError    FileExistsError    there is a listener of that name already
+        ├── ListenerBusyError      BlockingIOError    somebody else is delivering to that listener at this moment
+        ├── DeliveryError          ConnectionError    a listener did not take a line; it comes again
+        ├── ArchiveError           ValueError         that file is no whole export, or cannot be imported here
+        ├── AuditError             ValueError         the history was changed behind the registry's back; says where
         └── StoreError             OSError            the database failed, is busy, or was written by a newer version
 
     UserWarning
@@ -32,12 +39,19 @@ from __future__ import annotations
 from mlc_hooks import MlcError
 
 __all__ = [
+    "ArchiveError",
+    "AuditError",
     "CorruptArtifactError",
+    "DeliveryError",
+    "InvalidAddressError",
     "InvalidMetadataError",
     "InvalidNameError",
     "InvalidRangeError",
     "InvalidReferenceError",
     "InvalidVersionError",
+    "ListenerBusyError",
+    "ListenerExistsError",
+    "ListenerNotFoundError",
     "LooseVersionWarning",
     "ModelNotFoundError",
     "RegistryError",
@@ -113,6 +127,39 @@ class YankedVersionError(RegistryError, ValueError):
 
 class CorruptArtifactError(RegistryError, ValueError):
     """Published files are missing or are not what they were."""
+
+
+class InvalidAddressError(RegistryError, ValueError):
+    """That cannot be the address of a listener."""
+
+
+class ListenerNotFoundError(RegistryError, LookupError):
+    """There is no listener of that name."""
+
+
+class ListenerExistsError(RegistryError, FileExistsError):
+    """There is a listener of that name, and it goes on from where it is."""
+
+
+class ListenerBusyError(RegistryError, BlockingIOError):
+    """Somebody else is delivering to that listener at this moment."""
+
+
+class DeliveryError(RegistryError, ConnectionError):
+    """A listener did not take a line; the line is delivered again."""
+
+
+class ArchiveError(RegistryError, ValueError):
+    """That file is no whole export of a registry, or cannot be written or imported here."""
+
+
+class AuditError(RegistryError, ValueError):
+    """The history, or what it tells of, was changed behind the registry's back."""
+
+    def __init__(self, message: str, *, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+        """The number of the first line that does not fit, if it is a line."""
 
 
 class StoreError(RegistryError, OSError):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mlc_registry_stores() -> Mapping[str, Callable[..., Store]]:
-    """Offer SQLite."""
-    return {"sqlite": open_sqlite}
+    """Offer SQLite and PostgreSQL."""
+    return {"sqlite": open_sqlite, "postgresql": open_postgresql}
 
 
 @hookimpl
@@ -29,6 +29,13 @@ def mlc_commands() -> Mapping[str, Callable[[], click.Command]]:
 def open_sqlite(url: str, *, create: bool) -> Store:
     """Keep the facts in one SQLite file, as in sqlite:///registry.db."""
     from mlc_registry.stores.sqlite import open_url  # SQLAlchemy takes a quarter of a second to load
+
+    return open_url(url, create=create)
+
+
+def open_postgresql(url: str, *, create: bool) -> Store:
+    """Keep the facts in a PostgreSQL database, as in postgresql://user@host/database. Needs `[postgresql]`."""
+    from mlc_registry.stores.postgresql import open_url
 
     return open_url(url, create=create)
 

@@ -12,7 +12,7 @@ from mlc_registry.ranges import Range
 if TYPE_CHECKING:
     from mlc_registry.versions import Version
 
-__all__ = ["KEYWORDS", "check_model", "check_stage", "directory_name"]
+__all__ = ["KEYWORDS", "check_listener", "check_model", "check_stage", "directory_name"]
 
 KEYWORDS = ("latest", "newest")
 """References that are neither a version nor a stage: the highest release, and what was published last."""
@@ -53,6 +53,19 @@ def check_stage(name: str) -> str:
         why = "it reads as a range of versions"
     msg = f"{_show(name)} cannot name a stage: {why}"
     raise InvalidNameError(msg)
+
+
+def check_listener(name: str) -> str:
+    """Return *name* if it can name a listener.
+
+    Raises:
+        InvalidNameError: If it cannot.
+    """
+    if STAGE.fullmatch(name) is None:
+        why = "up to 64 small letters, digits and _- are allowed, a letter first, as in deployer"
+        msg = f"{_show(name)} cannot name a listener: {why}"
+        raise InvalidNameError(msg)
+    return name
 
 
 def directory_name(version: Version) -> str:

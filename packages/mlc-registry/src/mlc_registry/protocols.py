@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from mlc_registry.ranges import Interval
-    from mlc_registry.records import Change, Draft, File, Model, ModelVersion, Stage
+    from mlc_registry.records import Audited, Change, Draft, File, Line, Listener, Model, ModelVersion, Row, Stage
     from mlc_registry.versions import Version
 
-__all__ = ["Store"]
+__all__ = ["Ledger", "Listeners", "Rows", "Store"]
 
 
 class Store(Protocol):
@@ -101,4 +102,82 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of the database; a second call does nothing."""
+        ...
+
+
+class Ledger(Protocol):
+    """The history of a whole registry, each line sealed with the one before it.
+
+    A store that keeps one has it as its property `ledger`.
+    """
+
+    def read_lines(self, *, after: int = 0, limit: int | None = None) -> Sequence[Line]:
+        """Return the lines behind number *after* in order, at most *limit*."""
+        ...
+
+    def read_head(self) -> tuple[int, str]:
+        """Return the number and the digest of the last line; 0 and `chain.START` if there is none."""
+        ...
+
+    def verify(self, *, expected_head: str | None = None) -> Audited:
+        """Compute everything anew, as of one moment, and compare.
+
+        Raises:
+            AuditError: If anything is not as the history says, or no line has the digest *expected_head*.
+        """
+        ...
+
+
+class Listeners(Protocol):
+    """Who is to hear of the history, and up to which line each has.
+
+    A store that keeps them has them as its property `listeners`, beside its `ledger`.
+    """
+
+    def add(self, name: str, url: str, *, position: int) -> None:
+        """Keep a listener that has heard everything up to the line *position*.
+
+        Raises:
+            ListenerExistsError: If there is one of that name.
+        """
+        ...
+
+    def remove(self, name: str) -> bool:
+        """Forget a listener; return whether it was there."""
+        ...
+
+    def list_all(self) -> Sequence[Listener]:
+        """Return all listeners by name."""
+        ...
+
+    def move(self, name: str, *, before: int, after: int) -> bool:
+        """Move a listener's position from *before* to *after*; return False if it was not there."""
+        ...
+
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """Keep everybody else from delivering to a listener; whoever dies lets go.
+
+        Raises:
+            ListenerBusyError: If somebody else does.
+        """
+        ...
+
+
+class Rows(Protocol):
+    """Everything that a store keeps, as plain rows, to be moved to another.
+
+    A store whose content can be moved has it as its property `rows`.
+    """
+
+    def read(self) -> AbstractContextManager[Mapping[str, Iterator[Row]]]:
+        """Return the rows of every table, as of one moment, in the order in which they can be written."""
+        ...
+
+    def write(self, rows: Mapping[str, Sequence[Row]], *, head: str) -> Audited:
+        """Write *rows* into a store that holds none, unless they do not fit together up to the line with digest *head*.
+
+        Raises:
+            ArchiveError: If there is something in it, or a row does not fit its table.
+            AuditError: If the rows do not fit each other.
+        """
         ...

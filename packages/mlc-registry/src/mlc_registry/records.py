@@ -14,10 +14,25 @@ if TYPE_CHECKING:
 
     from mlc_registry.versions import Version
 
-__all__ = ["Change", "Draft", "File", "Json", "Model", "ModelVersion", "Resolved", "Stage"]
+__all__ = [
+    "Audited",
+    "Change",
+    "Draft",
+    "File",
+    "Json",
+    "Line",
+    "Listener",
+    "Model",
+    "ModelVersion",
+    "Resolved",
+    "Row",
+    "Stage",
+]
 
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 """What metadata may hold."""
+Row: TypeAlias = "dict[str, str | int | bool | None]"
+"""One row of a table, as JSON has it."""
 
 
 @attrs.frozen
@@ -125,3 +140,47 @@ class Change:
     actor: str
     reason: str
     at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Line:
+    """One line of the history of a whole registry, sealed."""
+
+    number: int
+    """Its place in the history; the first is 1."""
+    model: str
+    kind: str
+    """As of a `Change`."""
+    stage: str
+    before: str | None
+    after: str
+    content: str
+    """The digest of the version *after*, as it was when the line was written."""
+    actor: str
+    reason: str
+    at: datetime
+    digest: str
+    """SHA-256 over all of this and over the digest of the line before."""
+
+
+@attrs.frozen(kw_only=True)
+class Audited:
+    """A history that was found to be whole."""
+
+    lines: int
+    versions: int
+    """How many versions are as their lines say."""
+    head: str
+    """The digest of the last line. Who notes it elsewhere can prove later that nothing before it was changed."""
+
+
+@attrs.frozen(kw_only=True)
+class Listener:
+    """Somebody who is to hear every line of the history, in order."""
+
+    name: str
+    url: str
+    position: int
+    """The number of the last line that was delivered."""
+    pending: int
+    """How many lines are not."""

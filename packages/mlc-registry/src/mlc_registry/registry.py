@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlc_hooks import open_door
 from mlc_registry import events, misses, names
 from mlc_registry.actors import name_actor
+from mlc_registry.addresses import hide_secrets
+from mlc_registry.archive import Archive
 from mlc_registry.artifacts import Artifacts, Transfer
+from mlc_registry.audit import Audit
 from mlc_registry.catalogs import open_store
-from mlc_registry.errors import (
-    CorruptArtifactError,
-    StageNotFoundError,
-    StoreError,
-    YankedVersionError,
-    YankedVersionWarning,
-)
+from mlc_registry.errors import CorruptArtifactError, StageNotFoundError, StoreError, YankedVersionWarning
 from mlc_registry.metadata import normalise_metadata
+from mlc_registry.outbox import Outbox
 from mlc_registry.publishing import check_repeat, link_latest, publish
 from mlc_registry.records import Draft, Resolved
 from mlc_registry.references import Reference, read_reference
 from mlc_registry.sources import read_source
-from mlc_registry.stages import replay
+from mlc_registry.stages import refuse_yanked, replay
 from mlc_registry.versions import Version
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ class ModelRegistry:
 
     Args:
         root: A directory, which will hold `registry.db` and `artifacts/`, or the URL of a database, as in
-            `sqlite:///registry.db`.
+            `sqlite:///registry.db` or `postgresql://user@host/database`.
         artifacts: The directory for published files; `artifacts` beside the database unless said otherwise.
         create: Whether to make the registry if it is not there.
 
@@ -64,11 +62,11 @@ class ModelRegistry:
         create: bool = True,
     ) -> None:
         self._store: Store = open_store(root, create=create)
-        self._root = str(root)
+        self._root = hide_secrets(str(root))
         if artifacts is None:
             if self._store.home is None:
                 self._store.close()
-                msg = f"{root} is no place for files; say where they go, with artifacts=DIRECTORY"
+                msg = f"{self._root} is no place for files; say where they go, with artifacts=DIRECTORY (--artifacts)"
                 raise StoreError(msg)
             artifacts = self._store.home / "artifacts"
         self._artifacts = Artifacts(Path(artifacts).absolute())
@@ -300,6 +298,21 @@ class ModelRegistry:
 
     # ------------------------------------------------------------------ the rest
 
+    @property
+    def audit(self) -> Audit:
+        """The history of all models, which can be proved."""
+        return Audit(self._store)
+
+    @property
+    def outbox(self) -> Outbox:
+        """Who hears of it."""
+        return Outbox(self._store)
+
+    @property
+    def archive(self) -> Archive:
+        """All of it, to be saved in one file, or restored from one."""
+        return Archive(self._store, self._artifacts)
+
     def close(self) -> None:
         """Let go of the database; the next question opens it again."""
         self._store.close()
@@ -356,10 +369,7 @@ class ModelRegistry:
     def _verify(self, resolved: Resolved) -> None:
         published = self.get(resolved.model, resolved.version)
         files = self._store.list_files(published.model, published.version)
-        damage = self._artifacts.find_damage(published.directory, files)
-        if damage:
-            msg = f"{published.model} {published.version} is not what was published:\n  " + "\n  ".join(damage)
-            raise CorruptArtifactError(msg)
+        self._artifacts.check(f"{published.model} {published.version}", published.directory, files)
 
     def _set_yanked(self, name: str, number: Version, *, yanked: bool, actor: str | None, reason: str) -> ModelVersion:
         changed = self._store.set_yanked(name, number, yanked=yanked, actor=name_actor(actor), reason=reason)
@@ -378,12 +388,7 @@ class ModelRegistry:
         reason: str,
         expected: Version | Literal["unset"] | None,
     ) -> Stage:
-        if target.yanked:
-            msg = (
-                f"stage {stage!r} was not moved: {target.model} {target.version} was yanked "
-                f"({target.yank_reason or 'no reason was given'}). Promote another version, or unyank it first"
-            )
-            raise YankedVersionError(msg)
+        refuse_yanked(target, stage)
         before, after = self._store.move_stage(
             target.model, stage, target.version, kind=kind, actor=name_actor(actor), reason=reason, expected=expected
         )

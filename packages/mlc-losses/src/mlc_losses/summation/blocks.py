@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-import torch
-
 from mlc_losses.inputs import Inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
     from torch import Tensor
 
 __all__ = ["block_size", "cut", "measure_block", "split", "split_inputs"]
@@ -54,8 +53,8 @@ def measure_block(samples: int, channels: int, voxels: int, *, size: int | None)
 def split(one: Tensor, block: tuple[int, int]) -> Iterator[Tensor]:
     """Yield the parts of a tensor whose first axis are samples and whose last are voxels, without copying."""
     rows, width = block
-    for some in torch.split(one, rows):
-        yield from torch.split(some, width, -1)
+    for some in one.chunk(max(1, one.shape[0] // rows)):  # chunk is split without a detour through Python
+        yield from some.chunk(max(1, -(-one.shape[-1] // width)), -1)
 
 
 def split_inputs(inputs: Inputs, block: tuple[int, int]) -> Iterator[Inputs]:

@@ -55,7 +55,7 @@ class FusedSums(torch.autograd.Function):
         out = torch.empty_like(pred, memory_format=torch.contiguous_format) if kept is None else kept
         slopes = tuple(one.to(working_dtype(inputs)) for one in slopes)
         repeats = -(-pred.shape[2] // ctx.block[1])  # a sample's slopes are those of each of its parts
-        of_rows = zip(*(torch.split(one, ctx.block[0], 1) for one in slopes), strict=True)
+        of_rows = zip(*(one.chunk(pred.shape[0] // ctx.block[0], 1) for one in slopes), strict=True)
         parts = [some for some in of_rows for _ in range(repeats)]
         for block, slope, place in zip(split_inputs(inputs, ctx.block), parts, split(out, ctx.block), strict=True):
             ctx.kernel.differentiate(block, slope, place, kept=kept is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from mlc_losses.inputs import working_dtype
 from mlc_losses.summation.focal import FocalKernel, is_hard
@@ -34,13 +35,25 @@ def sum_terms(inputs: Inputs, terms: Sequence[Term]) -> tuple[Tensor, ...]:
     Under `torch.compile` these are the plain formulas, which the compiler fuses; else a kernel goes over the tensors
     once forward and once backward, in blocks on a CPU, whole elsewhere: a loop would wait for launches there.
     """
-    if torch.compiler.is_compiling() and can_unroll(inputs, terms):
-        return sum_unrolled(inputs, terms)
-    if torch.compiler.is_compiling() or not inputs.pred.numel():
+    if torch.compiler.is_compiling():
+        return _sum_compiled(inputs, terms)
+    if not inputs.pred.numel():
         return sum_plain(inputs, terms)
     kernel = choose_kernel(inputs, terms)
     size = kernel.block if inputs.pred.device.type == "cpu" else None
     sums: tuple[Tensor, ...] = FusedSums.apply(inputs.pred, inputs, terms, kernel, size)  # type: ignore[no-untyped-call]
+    return sums
+
+
+def _sum_compiled(inputs: Inputs, terms: Sequence[Term]) -> tuple[Tensor, ...]:
+    """Return the sums as the compiler likes them: one loop forward, one backward, and nothing kept between the two."""
+
+    def add(pred: Tensor) -> tuple[Tensor, ...]:
+        way = sum_unrolled if can_unroll(inputs, terms) else sum_plain
+        return way(inputs._replace(pred=pred), terms)
+
+    # probabilities cost less to compute again than to write and to read
+    sums: tuple[Tensor, ...] = checkpoint(add, inputs.pred, use_reentrant=False, preserve_rng_state=False)
     return sums
 
 

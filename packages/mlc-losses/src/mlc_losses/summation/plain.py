@@ -57,10 +57,9 @@ def cost_voxels(inputs: Inputs, term: VoxelTerm) -> Tensor:
     `(B, C, n)` with a softmax, by class.
     """
     voxels = _read(inputs)
-    costs = _cost(voxels, term)
-    if voxels.w is None:
-        return costs
-    return costs * (voxels.w if voxels.softmax else voxels.w.unsqueeze(1))
+    if voxels.softmax:
+        return _times(_cost_softmax(voxels, term), voxels.w)
+    return torch.stack([_times(one, voxels.w) for one in _cost_sigmoid(voxels, term)], 1)
 
 
 def _read(inputs: Inputs) -> Voxels:
@@ -96,7 +95,7 @@ def _sum_region(voxels: Voxels, term: RegionTerm) -> Tensor:
     else:
         overlap, size_p, size_t = p * t if voxels.hard and not term.smoothing else _least(p, t), p, t
     present = voxels.t
-    sums = [(one if w is None else one * w).sum(-1) for one in (overlap, size_p, size_t, present)]
+    sums = [_times(one, w).sum(-1) for one in (overlap, size_p, size_t, present)]
     count = torch.full_like(sums[0], p.shape[-1]) if w is None else w.sum(-1).expand(sums[0].shape)
     return torch.stack([*sums, count])
 
@@ -115,18 +114,23 @@ def _probabilities(voxels: Voxels) -> Tensor:
 def _sum_voxels(voxels: Voxels, term: VoxelTerm) -> Tensor:
     """Return `(2, B, K)`."""
     w, t = voxels.w, voxels.t
-    costs = _cost(voxels, term)
     if voxels.softmax:
-        total = (costs if w is None else costs * w).sum(-1)
-        count = (t if w is None else t * w).sum(-1)
-        if not term.by_class:
-            total = total.sum(1, keepdim=True)
-            count = _count(voxels, total)
-        return torch.stack([total, count])
-    total = (costs if w is None else costs * w.unsqueeze(1)).sum(-1)
-    count = torch.stack([1 - t, t], 1) if term.by_class else torch.ones_like(t).unsqueeze(1)
-    count = (count if w is None else count * w.unsqueeze(1)).sum(-1)
-    return torch.stack([one.transpose(1, 2).flatten(1) for one in (total, count)])
+        total = _times(_cost_softmax(voxels, term), w).sum(-1)
+        if term.by_class:
+            return torch.stack([total, _times(t, w).sum(-1)])
+        total = total.sum(1, keepdim=True)
+        return torch.stack([total, _count(voxels, total)])
+    totals = [
+        _times(one, w).sum(-1) for one in _cost_sigmoid(voxels, term)
+    ]  # summed before they are stacked: no copies
+    if not term.by_class:
+        return torch.stack([totals[0], _count(voxels, totals[0])])
+    counts = [_times(one, w).sum(-1) for one in (1 - t, t)]
+    return torch.stack([torch.stack(pair, -1).flatten(1) for pair in (totals, counts)])
+
+
+def _times(values: Tensor, w: Tensor | None) -> Tensor:
+    return values if w is None else values * w
 
 
 def _count(voxels: Voxels, like: Tensor) -> Tensor:
@@ -135,16 +139,12 @@ def _count(voxels: Voxels, like: Tensor) -> Tensor:
     return voxels.w.sum(-1).expand(like.shape)
 
 
-def _cost(voxels: Voxels, term: VoxelTerm) -> Tensor:
-    return (_cost_softmax if voxels.softmax else _cost_sigmoid)(voxels, term)
-
-
-def _cost_sigmoid(voxels: Voxels, term: VoxelTerm) -> Tensor:
-    """Return `(B, 1 or 2, C, n)`."""
+def _cost_sigmoid(voxels: Voxels, term: VoxelTerm) -> tuple[Tensor, ...]:
+    """Return what each voxel costs, or with `by_class` as background and as foreground, each `(B, C, n)`."""
     x = voxels.x
     t = _smooth(voxels.t, term.smoothing, softmax=False)
     if voxels.from_logits and not term.gamma and not term.by_class:
-        return functional.binary_cross_entropy_with_logits(x, t, reduction="none").unsqueeze(1)
+        return (functional.binary_cross_entropy_with_logits(x, t, reduction="none"),)
     if voxels.from_logits:
         log_p, log_q = functional.logsigmoid(x), functional.logsigmoid(-x)
     else:
@@ -156,7 +156,7 @@ def _cost_sigmoid(voxels: Voxels, term: VoxelTerm) -> Tensor:
         # exp(gamma·log q), not q**gamma: where q is 0 the derivative of the power is infinite for a gamma below 1
         foreground = foreground * torch.exp(term.gamma * log_q)
         background = background * torch.exp(term.gamma * log_p)
-    return torch.stack([background, foreground], 1) if term.by_class else (foreground + background).unsqueeze(1)
+    return (background, foreground) if term.by_class else (foreground + background,)
 
 
 def _cost_softmax(voxels: Voxels, term: VoxelTerm) -> Tensor:

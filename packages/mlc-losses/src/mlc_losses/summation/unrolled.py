@@ -1,11 +1,11 @@
 """The sums of a softmax over few classes, one class at a time: a compiler makes one loop over voxels of each pass.
 
-A sum over an axis with a stride keeps it from that, and so does what autograd would save between the passes.
+A sum over an axis with a stride keeps it from that.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -36,46 +36,14 @@ def sum_unrolled(inputs: Inputs, terms: Sequence[Term]) -> tuple[Tensor, ...]:
     """Return the sums of each of *terms*, as `sum_plain` does."""
     counted = inputs.counted()
     pred = inputs.pred.to(working_dtype(inputs))
-    sums: tuple[Tensor, ...] = UnrolledSums.apply(  # type: ignore[no-untyped-call]
-        pred, inputs.target, None if counted is None else counted[:, 0], tuple(terms)
-    )
+    here = None if counted is None else counted[:, 0]
+    log_p, p, t = _read(pred, inputs.target, here)
+    count = torch.full_like(p[0][:, 0], p[0].shape[1]) if here is None else here.to(pred.dtype).sum(1)
+    sums = [
+        _sum_region(term, p, t, count) if isinstance(term, RegionTerm) else _sum_voxels(term, log_p, t, count)
+        for term in terms
+    ]
     return tuple(one.to(sum_dtype(pred.device)) for one in sums)
-
-
-class UnrolledSums(torch.autograd.Function):
-    """Sums of terms, and their gradient from the prediction anew: nothing is saved but the inputs."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, pred: Tensor, target: Tensor, here: Tensor | None, terms: Sequence[Term]
-    ) -> tuple[Tensor, ...]:
-        """Return the sums of each of *terms* over `(B, C, n)`, `(B, n)`, where *here* is true."""
-        ctx.save_for_backward(pred, target, here)
-        ctx.terms = terms
-        log_p, p, t = _read(pred, target, here)
-        count = torch.full_like(p[0][:, 0], p[0].shape[1]) if here is None else here.to(pred.dtype).sum(1)
-        return tuple(
-            _sum_region(term, p, t, count) if isinstance(term, RegionTerm) else _sum_voxels(term, log_p, t, count)
-            for term in terms
-        )
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient of the prediction: with `y` each probability's, times that probability, `y - p·Σy`."""
-        pred, target, here = ctx.saved_tensors
-        log_p, p, t = _read(pred, target, here)
-        y = [torch.zeros_like(one) for one in p]
-        for term, slope in zip(ctx.terms, slopes, strict=True):
-            for k in range(len(p)):
-                if isinstance(term, RegionTerm):
-                    overlap, size = slope[0, :, k, None], slope[1, :, k, None]
-                    grows = 2 * size * p[k] if term.squared else size
-                    y[k] = y[k] + p[k] * (only_where(t[k], overlap.expand(p[k].shape)) + grows)
-                else:
-                    rise = slope[0, :, k if term.by_class else 0, None]
-                    y[k] = y[k] - only_where(t[k], rise * _fall(term, log_p[k], p[k]))
-        total = _add_up(y)
-        return torch.stack([one - mine * total for one, mine in zip(y, p, strict=True)], 1), None, None, None
 
 
 def _read(
@@ -125,10 +93,3 @@ def _power(log_p: Tensor, exponent: float) -> Tensor | float:
     if not exponent:
         return 1.0
     return (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny).pow(exponent)
-
-
-def _fall(term: VoxelTerm, log_p: Tensor, p: Tensor) -> Tensor:
-    """Return minus the derivative of a right voxel's cost by its probability, times that."""
-    if not term.gamma:
-        return torch.ones_like(p)
-    return _power(log_p, term.gamma) - term.gamma * p * log_p * _power(log_p, term.gamma - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import orjson
@@ -13,7 +13,9 @@ from mlc_registry.errors import RegistryWarning
 from mlc_registry.registry import ModelRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
 
 __all__ = [
     "actor_option",
@@ -37,7 +39,28 @@ def registry() -> None:
     """
 
 
-root_option = click.option(
+ARTIFACTS = "mlc_registry.artifacts"
+
+
+def _keep_artifacts(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    context.meta[ARTIFACTS] = value
+
+
+def root_option(command: Command) -> Command:
+    """Add the options that say where the registry is; `open_registry` asks for the artifacts by itself."""
+    return _root_option(_artifacts_option(command))
+
+
+_artifacts_option = click.option(
+    "--artifacts",
+    metavar="DIR",
+    envvar="MLC_REGISTRY_ARTIFACTS",
+    show_envvar=True,
+    expose_value=False,
+    callback=_keep_artifacts,
+    help="The published files. [default: beside the database, where that is a file]",
+)
+_root_option = click.option(
     "--registry",
     "root",
     metavar="DIR",
@@ -64,7 +87,8 @@ def open_registry(root: str, *, create: bool = False) -> Iterator[ModelRegistry]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RegistryWarning)
         try:
-            with ModelRegistry(root, create=create) as opened:
+            artifacts = click.get_current_context().meta[ARTIFACTS]
+            with ModelRegistry(root, artifacts=artifacts, create=create) as opened:
                 yield opened
         finally:
             for one in caught:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlc_hooks.console import human_size, json_option, print_json, print_table
+from mlc_registry.addresses import hide_secrets
 from mlc_registry.commands.group import open_registry, pre_option, root_option, spec_argument
 from mlc_registry.commands.shown import (
     change_facts,
@@ -53,7 +54,7 @@ def _list_models(opened: ModelRegistry, root: str, *, as_json: bool) -> None:
         )
         for one in found
     ]
-    print_table(f"Models in {root}", ("model", "latest", "newest", "versions", "stages"), rows)
+    print_table(f"Models in {hide_secrets(root)}", ("model", "latest", "newest", "versions", "stages"), rows)
 
 
 def _list_versions(opened: ModelRegistry, name: str, *, as_json: bool) -> None:

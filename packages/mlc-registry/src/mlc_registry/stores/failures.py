@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from mlc_registry.addresses import hide_secrets
 from mlc_registry.errors import StoreError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-__all__ = ["failures"]
+__all__ = ["busy", "failures", "name_database"]
 
 
 @contextmanager
@@ -22,7 +23,17 @@ def failures(engine: Engine) -> Iterator[None]:
     """Turn what *engine* or its driver raises into a `StoreError` that names the database."""
     try:
         yield
-    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error, UnicodeEncodeError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        msg = f"the database {engine.url.render_as_string(hide_password=True)} failed: {cause}"
+        msg = f"the database {name_database(engine)} failed: {str(cause).strip()}"
         raise StoreError(msg) from error
+
+
+def name_database(engine: Engine) -> str:
+    """Return the address of the database, without secrets."""
+    return hide_secrets(engine.url.set(query={}).render_as_string(hide_password=True))
+
+
+def busy(name: str) -> str:
+    """Return what to say if somebody else is delivering to the listener *name*."""
+    return f"somebody else is delivering to the listener {name!r} at this moment; wait for them, or end them"

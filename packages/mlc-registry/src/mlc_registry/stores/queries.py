@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, not_, select
+from sqlalchemy import BigInteger, bindparam, func, not_, select
 
 from mlc_registry.metadata import decode_metadata
 from mlc_registry.records import Change, File, Model, ModelVersion, Stage
@@ -33,6 +33,7 @@ __all__ = [
     "read_file",
     "read_model",
     "read_stage",
+    "read_time",
     "read_version",
 ]
 
@@ -58,7 +59,7 @@ DOWNWARDS = version.c.sort_key.desc()
 
 VERSION = select(*OF_VERSION).where(OF_MODEL, KEY)
 IDS = select(version.c.model_id, version.c.id, version.c.yanked).where(OF_MODEL, KEY)
-VERSIONS = select(*OF_VERSION).where(OF_MODEL).order_by(DOWNWARDS).limit(bindparam("limit"))
+VERSIONS = select(*OF_VERSION).where(OF_MODEL).order_by(DOWNWARDS).limit(bindparam("limit", type_=BigInteger))
 WITHIN = {
     (prereleases, yanked): select(*OF_VERSION).where(OF_MODEL, BETWEEN, *conditions).order_by(DOWNWARDS).limit(1)
     for prereleases, yanked, conditions in (
@@ -76,7 +77,7 @@ FILES = (
     .order_by(file.c.path)
 )
 
-FOLDED_NAME = select(model.c.id, model.c.name).where(func.lower(model.c.name) == func.lower(bindparam("model")))
+FOLDED_NAME = select(model.c.id, model.c.name).where(func.lower(model.c.name) == bindparam("folded"))
 MODELS = select(
     model.c.name,
     select(func.count()).where(version.c.model_id == model.c.id).scalar_subquery(),
@@ -136,7 +137,7 @@ def read_version(name: str, row: Sequence[Any]) -> ModelVersion:
         entry=entry,
         metadata=decode_metadata(metadata),
         description=description,
-        created_at=_time(at),
+        created_at=read_time(at),
         created_by=by,
         yanked=bool(yanked),
         yank_reason=reason,
@@ -157,7 +158,9 @@ def read_model(row: Sequence[Any]) -> Model:
 def read_stage(name: str, row: Sequence[Any]) -> Stage:
     """Return the stage that a row of `STAGES` is."""
     stage_name, number, actor, reason, at = row
-    return Stage(model=name, name=stage_name, version=Version.parse(number), actor=actor, reason=reason, at=_time(at))
+    return Stage(
+        model=name, name=stage_name, version=Version.parse(number), actor=actor, reason=reason, at=read_time(at)
+    )
 
 
 def read_change(name: str, row: Sequence[Any]) -> Change:
@@ -171,14 +174,15 @@ def read_change(name: str, row: Sequence[Any]) -> Change:
         after=Version.parse(new),
         actor=actor,
         reason=reason,
-        at=_time(at),
+        at=read_time(at),
     )
+
+
+def read_time(microseconds: int) -> datetime:
+    """Return the time that is so many *microseconds* after 1970 began."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=rest)
 
 
 def _version(text: str | None) -> Version | None:
     return None if text is None else Version.parse(text)
-
-
-def _time(microseconds: int) -> datetime:
-    seconds, rest = divmod(microseconds, 1_000_000)
-    return datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=rest)

@@ -69,6 +69,8 @@ class Reader:
                 finally:
                     cursor.close()
             except BaseException:
+                if self._held is not None:
+                    self._held.invalidate()  # closed without a word: there may be nobody to say it to
                 self._release()
                 raise
 

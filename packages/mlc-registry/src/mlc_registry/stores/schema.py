@@ -6,27 +6,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, column, inspect, select, table
-from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from mlc_registry.errors import StoreError
+from mlc_registry.stores.failures import name_database
 from mlc_registry.stores.tables import HEAD, REVISION_TABLE
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-__all__ = ["migrate", "read_revision"]
+__all__ = ["migrate", "read_revision", "upgrade"]
 
 REVISION: Select[Any] = select(column("version_num")).select_from(table(REVISION_TABLE))
 
 
 def read_revision(connection: Connection) -> str | None:
     """Return the revision of the database, or None if it holds no registry."""
-    try:
-        found: str | None = connection.execute(REVISION).scalar()
-    except (OperationalError, ProgrammingError):
-        if inspect(connection).has_table(REVISION_TABLE):
-            raise
+    if not inspect(connection).has_table(REVISION_TABLE):  # asked first: a failure ends a transaction of PostgreSQL's
         return None
+    found: str | None = connection.execute(REVISION).scalar()
     return found
 
 
@@ -39,10 +36,15 @@ def migrate(engine: Engine) -> None:
     with engine.begin() as connection:
         if read_revision(connection) == HEAD:  # another process was first
             return
-        _upgrade(connection)
+        upgrade(connection)
 
 
-def _upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, revision: str = HEAD) -> None:
+    """Take the steps to *revision* within the transaction of *connection*.
+
+    Raises:
+        StoreError: If a newer version wrote the database.
+    """
     from alembic import command  # a tenth of a second that a database of today never costs
     from alembic.config import Config
     from alembic.util import CommandError
@@ -51,8 +53,9 @@ def _upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, HEAD)
+        command.upgrade(config, revision)
     except CommandError as error:
         found = read_revision(connection)
-        msg = f"{connection.engine.url} was written by a newer mlc-registry (revision {found}); upgrade the package"
+        place = name_database(connection.engine)
+        msg = f"{place} was written by a newer mlc-registry (revision {found}); upgrade the package"
         raise StoreError(msg) from error

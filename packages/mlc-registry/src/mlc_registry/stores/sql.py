@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import weakref
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlc_registry.errors import StageConflictError
 from mlc_registry.stores import queries, writes
 from mlc_registry.stores.failures import failures
+from mlc_registry.stores.ledger import SqlLedger
+from mlc_registry.stores.listeners import SqlListeners
 from mlc_registry.stores.reader import Reader
+from mlc_registry.stores.rows import SqlRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine, Select
@@ -27,18 +32,43 @@ ALL = 2**63 - 1
 
 
 class SqlStore:
-    """A `Store` in tables. *engine* must run transactions one after the other, as SQLite does from BEGIN IMMEDIATE."""
+    """A `Store` in tables. *engine* must run transactions one after the other, as SQLite does from BEGIN IMMEDIATE.
 
-    def __init__(self, engine: Engine, *, home: Path | None) -> None:
+    *lock* lets one holder at a time go on with a name, and ends with its process.
+    """
+
+    def __init__(
+        self, engine: Engine, *, home: Path | None, lock: Callable[[str], AbstractContextManager[None]]
+    ) -> None:
         self._engine = engine
         self._home = home
         self._reader = Reader(engine)
+        # Functions that do not hold the store: it is to be collected when it is forgotten.
+        snapshot, transaction = partial(_snapshot, engine), partial(_transaction, engine)
+        self._ledger = SqlLedger(self._reader, snapshot)
+        self._listeners = SqlListeners(self._reader, transaction, lock)
+        self._rows = SqlRows(snapshot, transaction)
         weakref.finalize(self, self._reader.close)
 
     @property
     def home(self) -> Path | None:
         """The directory that holds the database, if it is a file."""
         return self._home
+
+    @property
+    def ledger(self) -> SqlLedger:
+        """The history of all models."""
+        return self._ledger
+
+    @property
+    def listeners(self) -> SqlListeners:
+        """Who is to hear of the history."""
+        return self._listeners
+
+    @property
+    def rows(self) -> SqlRows:
+        """Everything, to be moved."""
+        return self._rows
 
     # ------------------------------------------------------------------ questions
 
@@ -155,7 +185,25 @@ class SqlStore:
         rows = self._ask(statement, **values)
         return queries.read_version(name, rows[0]) if rows else None
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with failures(self._engine), self._engine.begin() as connection:
-            yield connection
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        return _transaction(self._engine)
+
+    def _snapshot(self) -> AbstractContextManager[Connection]:
+        return _snapshot(self._engine)
+
+
+@contextmanager
+def _transaction(engine: Engine) -> Iterator[Connection]:
+    with failures(engine), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _snapshot(engine: Engine) -> Iterator[Connection]:
+    """Read as of one moment, without being in anybody's way."""
+    with (
+        failures(engine),
+        engine.connect().execution_options(mlc_snapshot=True) as connection,
+        connection.begin(),
+    ):
+        yield connection

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +14,16 @@ from sqlalchemy import URL, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from mlc_registry.errors import RegistryNotFoundError, StoreError
-from mlc_registry.stores.failures import failures
+from mlc_registry.errors import ListenerBusyError, RegistryNotFoundError, StoreError
+from mlc_registry.stores.failures import busy, failures
 from mlc_registry.stores.schema import migrate, read_revision
 from mlc_registry.stores.sql import SqlStore
 from mlc_registry.stores.tables import HEAD
 from mlc_registry.transfers import sync_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Connection, Engine
 
 __all__ = ["open_file", "open_url"]
@@ -65,7 +71,7 @@ def open_file(path: Path, *, create: bool) -> SqlStore:
         if revision != HEAD:
             migrate(engine)
             sync_directory(path.parent)
-    return SqlStore(engine, home=path.parent)
+    return SqlStore(engine, home=path.parent, lock=partial(_lock, path))
 
 
 def _make_engine(path: Path) -> Engine:
@@ -84,7 +90,10 @@ def _make_engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        options = connection.get_execution_options()
+        if options.get("mlc_snapshot"):
+            connection.exec_driver_sql("BEGIN")
+        elif options.get("isolation_level") != "AUTOCOMMIT":
             # A plain BEGIN that reads first and writes later fails at once when another process wrote in between.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -112,6 +121,24 @@ def _make_directory(path: Path) -> None:
     except OSError as error:
         msg = f"the registry {path} cannot be made: {error.strerror or error}"
         raise StoreError(msg) from error
+
+
+@contextmanager
+def _lock(path: Path, name: str) -> Iterator[None]:
+    """Hold a file beside the database *path*, which the system lets go of with the process."""
+    try:
+        handle = os.open(path.with_name(f"{path.name}-outbox-{name}"), os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        msg = f"the lock of the listener {name!r} cannot be made beside {path}: {error.strerror or error}"
+        raise StoreError(msg) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ListenerBusyError(busy(name)) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def _explain_absence(path: Path) -> str:

@@ -18,9 +18,9 @@ from sqlalchemy import (
     not_,
 )
 
-__all__ = ["HEAD", "REVISION_TABLE", "TABLES", "change", "file", "model", "stage", "version"]
+__all__ = ["HEAD", "REVISION_TABLE", "TABLES", "change", "file", "listener", "model", "stage", "version"]
 
-HEAD = "0001"
+HEAD = "0003"
 """The revision that this code reads and writes."""
 REVISION_TABLE = "mlc_registry_revision"
 """Ours alone, so that the registry can share a database with others that use Alembic."""
@@ -28,19 +28,21 @@ REVISION_TABLE = "mlc_registry_revision"
 TABLES = MetaData(naming_convention={"uq": "uq_%(table_name)s_%(column_0_N_name)s"})
 # SQLite counts only in INTEGER; other databases need the large one for a table that never shrinks.
 Id = BigInteger().with_variant(Integer, "sqlite")
+# Sorted and folded by their bytes in every database, whatever language it speaks.
+Name = Text().with_variant(Text(collation="C"), "postgresql")
 
 model = Table(
     "model",
     TABLES,
-    Column("id", Id, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("name", Name, nullable=False, unique=True),
 )
 Index("ux_model_folded_name", func.lower(model.c.name), unique=True)  # some file systems do not tell cases apart
 
 version = Table(
     "version",
     TABLES,
-    Column("id", Id, primary_key=True),
+    Column("id", Id, primary_key=True, autoincrement=False),
     Column("model_id", ForeignKey("model.id"), nullable=False),
     Column("version", Text, nullable=False),
     Column("sort_key", LargeBinary, nullable=False),
@@ -80,7 +82,7 @@ file = Table(
     "file",
     TABLES,
     Column("version_id", ForeignKey("version.id"), primary_key=True),
-    Column("path", Text, primary_key=True),
+    Column("path", Name, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("digest", Text, nullable=False),
 )
@@ -89,7 +91,7 @@ stage = Table(
     "stage",
     TABLES,
     Column("model_id", ForeignKey("model.id"), primary_key=True),
-    Column("name", Text, primary_key=True),
+    Column("name", Name, primary_key=True),
     Column("version_id", ForeignKey("version.id"), nullable=False),
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
@@ -99,7 +101,7 @@ stage = Table(
 change = Table(
     "change",
     TABLES,
-    Column("id", Id, primary_key=True),
+    Column("id", Id, primary_key=True, autoincrement=False),
     Column("model_id", ForeignKey("model.id"), nullable=False),
     Column("kind", Text, nullable=False),
     Column("stage", Text, nullable=False),
@@ -108,5 +110,16 @@ change = Table(
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
+    Column("content", Text, nullable=False),
+    # Without a default, so that no older version of this package can write a line that is not sealed.
+    Column("digest", Text, nullable=False),
 )
 Index("ix_change_model", change.c.model_id, change.c.id)
+
+listener = Table(
+    "listener",
+    TABLES,
+    Column("name", Name, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+)

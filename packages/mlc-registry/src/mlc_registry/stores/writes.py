@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import func, insert, select, update
 
 from mlc_registry.errors import InvalidNameError
 from mlc_registry.metadata import encode_metadata
 from mlc_registry.stores import queries, tables
+from mlc_registry.stores.ledger import append_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from mlc_registry.versions import Version
 
 __all__ = ["ask", "ensure_model", "insert_version", "mark_yanked", "point_stage"]
+
+
+STATEMENTS = {table.name: (select(func.max(table.c.id)), insert(table)) for table in (tables.model, tables.version)}
+INSERT_FILES = insert(tables.file)
 
 
 def ask(connection: Connection, statement: Select[Any], **values: object) -> Sequence[Sequence[Any]]:
@@ -33,7 +38,7 @@ def ensure_model(connection: Connection, name: str) -> int:
     Raises:
         InvalidNameError: If it is new and differs from another model in case only.
     """
-    there = ask(connection, queries.FOLDED_NAME, model=name)
+    there = ask(connection, queries.FOLDED_NAME, folded=name.lower())
     if not there:
         return _insert(connection, tables.model, name=name)
     found_id, found = there[0]
@@ -67,13 +72,11 @@ def insert_version(connection: Connection, model_id: int, draft: Draft) -> None:
     files = [
         {"version_id": version_id, "path": one.path, "size": one.size, "digest": one.digest} for one in draft.files
     ]
-    connection.execute(insert(tables.file), files)
-    _insert(
+    connection.execute(INSERT_FILES, files)
+    append_line(
         connection,
-        tables.change,
         model_id=model_id,
         kind="registered",
-        stage="",
         after_id=version_id,
         actor=draft.created_by,
         reason=draft.description,
@@ -91,12 +94,10 @@ def mark_yanked(connection: Connection, model: str, version: Version, *, yanked:
         of_version = tables.version.c.id == version_id
         kept = reason if yanked else ""
         connection.execute(update(tables.version).where(of_version).values(yanked=yanked, yank_reason=kept))
-        _insert(
+        append_line(
             connection,
-            tables.change,
             model_id=model_id,
             kind="yanked" if yanked else "unyanked",
-            stage="",
             after_id=version_id,
             actor=actor,
             reason=reason,
@@ -119,9 +120,8 @@ def point_stage(
         connection.execute(insert(tables.stage).values(model_id=model_id, name=stage, **facts))
     else:
         connection.execute(update(tables.stage).where(of_stage).values(facts))
-    _insert(
+    append_line(
         connection,
-        tables.change,
         model_id=model_id,
         kind=kind,
         stage=stage,
@@ -134,9 +134,11 @@ def point_stage(
 
 
 def _insert(connection: Connection, table: Table, **values: object) -> int:
-    key = connection.execute(insert(table).values(values)).inserted_primary_key
-    assert key is not None  # one row was inserted, into a table with an id
-    return int(key[0])
+    # The next number, not one of a sequence: writers take turns, and a number that is left out would be a riddle.
+    highest, new = STATEMENTS[table.name]
+    number = int(connection.execute(highest).scalar() or 0) + 1
+    connection.execute(new, {"id": number, **values})
+    return number
 
 
 def _now() -> int:

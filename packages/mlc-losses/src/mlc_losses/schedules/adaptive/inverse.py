@@ -16,7 +16,7 @@ __all__ = ["Inverse"]
 
 @attrs.frozen(kw_only=True)
 class Inverse:
-    """Weigh each component by the inverse of its average loss: ŵ ∝ w⁰ / (|l̄| + eps).
+    """Weigh each component by the inverse of its average loss: `ŵ ∝ w⁰ / (|l̄| + eps)`.
 
     Then weight times loss is in the ratio of the base weights: 60/40 means 60 % and 40 % of the value. This is the
     default because Dice, cross entropy and focal loss are views of one objective that fall together: methods that

@@ -3,10 +3,13 @@
 import sqlalchemy as sa
 from alembic import op
 
+from mlc_registry.stores.migrations.guards import add_guard, prepare_guards
+
 revision = "0001"
 down_revision = None
 
 ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 # What was published or happened stays as it was, whoever asks: only `yanked` and its reason may change.
 PUBLISHED = (
@@ -15,21 +18,20 @@ PUBLISHED = (
 )
 KEPT = ("model", "version", "file", "change")
 FIXED = ("model", "file", "change")
-SQLITE_TRIGGER = "CREATE TRIGGER {name} BEFORE {what} BEGIN SELECT RAISE(ABORT, '{why}'); END"
 
 
 def upgrade() -> None:
     """Make the first tables."""
     op.create_table(
         "model",
-        sa.Column("id", ID, primary_key=True),
-        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("id", ID, primary_key=True, autoincrement=False),
+        sa.Column("name", NAME, nullable=False),
         sa.UniqueConstraint("name", name="uq_model_name"),
     )
     op.create_index("ux_model_folded_name", "model", [sa.text("lower(name)")], unique=True)
     op.create_table(
         "version",
-        sa.Column("id", ID, primary_key=True),
+        sa.Column("id", ID, primary_key=True, autoincrement=False),
         sa.Column("model_id", ID, sa.ForeignKey("model.id"), nullable=False),
         sa.Column("version", sa.Text, nullable=False),
         sa.Column("sort_key", sa.LargeBinary, nullable=False),
@@ -55,14 +57,14 @@ def upgrade() -> None:
     op.create_table(
         "file",
         sa.Column("version_id", ID, sa.ForeignKey("version.id"), primary_key=True),
-        sa.Column("path", sa.Text, primary_key=True),
+        sa.Column("path", NAME, primary_key=True),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("digest", sa.Text, nullable=False),
     )
     op.create_table(
         "stage",
         sa.Column("model_id", ID, sa.ForeignKey("model.id"), primary_key=True),
-        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("name", NAME, primary_key=True),
         sa.Column("version_id", ID, sa.ForeignKey("version.id"), nullable=False),
         sa.Column("actor", sa.Text, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
@@ -70,7 +72,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "change",
-        sa.Column("id", ID, primary_key=True),
+        sa.Column("id", ID, primary_key=True, autoincrement=False),
         sa.Column("model_id", ID, sa.ForeignKey("model.id"), nullable=False),
         sa.Column("kind", sa.Text, nullable=False),
         sa.Column("stage", sa.Text, nullable=False),
@@ -81,13 +83,9 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger, nullable=False),
     )
     op.create_index("ix_change_model", "change", ["model_id", "id"])
-    if op.get_bind().dialect.name == "sqlite":
-        _guard("version_is_immutable", f"UPDATE OF {PUBLISHED} ON version", "a published version is never edited")
-        for table in KEPT:
-            _guard(f"{table}_is_kept", f"DELETE ON {table}", f"no {table} is ever deleted")
-        for table in FIXED:
-            _guard(f"{table}_is_fixed", f"UPDATE ON {table}", f"no {table} is ever edited")
-
-
-def _guard(name: str, what: str, why: str) -> None:
-    op.execute(SQLITE_TRIGGER.format(name=name, what=what, why=why))
+    prepare_guards()
+    add_guard("version_is_immutable", "version", f"UPDATE OF {PUBLISHED}", "a published version is never edited")
+    for table in KEPT:
+        add_guard(f"{table}_is_kept", table, "DELETE", f"no {table} is ever deleted")
+    for table in FIXED:
+        add_guard(f"{table}_is_fixed", table, "UPDATE", f"no {table} is ever edited")

@@ -1,0 +1,43 @@
+"""The commands that move a whole registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mlc_registry.commands.group import open_registry, root_option
+
+if TYPE_CHECKING:
+    from mlc_registry.records import Audited
+
+__all__ = ["export_registry", "import_registry"]
+
+
+@click.command("export")
+@click.argument("path", metavar="FILE", type=click.Path())
+@root_option
+def export_registry(path: str, root: str) -> None:
+    """Write everything into one file, a tar.
+
+    With all numbers, the history with its digests, and every published file. What does not fit is not exported.
+    """
+    with open_registry(root) as opened:
+        _print(opened.archive.save(path), f"exported to {path}")
+
+
+@click.command("import")
+@click.argument("path", metavar="FILE", type=click.Path())
+@root_option
+def import_registry(path: str, root: str) -> None:
+    """Fill an empty registry with an export.
+
+    Every file is hashed and the history is verified; all of it is imported, or nothing. The registry is made if there
+    is none, on any database.
+    """
+    with open_registry(root, create=True) as opened:
+        _print(opened.archive.restore(path), f"imported from {path}")
+
+
+def _print(found: Audited, what: str) -> None:
+    click.echo(f"{found.versions:,} versions and {found.lines:,} lines of history {what}; head {found.head}")

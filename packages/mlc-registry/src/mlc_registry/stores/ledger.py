@@ -1,0 +1,123 @@
+"""The history in its table: each line sealed as it is written, and read again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import BigInteger, bindparam, insert, select
+
+from mlc_registry.chain import START, seal
+from mlc_registry.records import Line
+from mlc_registry.stores.queries import read_time
+from mlc_registry.stores.tables import change, model, version
+from mlc_registry.stores.verification import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy import Connection
+
+    from mlc_registry.records import Audited
+    from mlc_registry.stores.reader import Reader
+
+__all__ = ["SqlLedger", "append_line"]
+
+ALL = 2**63 - 1
+before, after = version.alias("before"), version.alias("after")
+INSERT = insert(change)
+LAST = select(change.c.id, change.c.digest).order_by(change.c.id.desc()).limit(1)
+ABOUT = (
+    select(model.c.name, version.c.version, version.c.digest)
+    .join_from(version, model, model.c.id == version.c.model_id)
+    .where(version.c.id == bindparam("version_id"))
+)
+LINES = (
+    select(
+        change.c.id,
+        model.c.name,
+        change.c.kind,
+        change.c.stage,
+        before.c.version,
+        after.c.version,
+        change.c.content,
+        change.c.actor,
+        change.c.reason,
+        change.c.at,
+        change.c.digest,
+    )
+    .join_from(change, model, model.c.id == change.c.model_id)
+    .join(after, after.c.id == change.c.after_id)
+    .outerjoin(before, before.c.id == change.c.before_id)
+    .where(change.c.id > bindparam("last"))
+    .order_by(change.c.id)
+    .limit(bindparam("limit", type_=BigInteger))
+)
+
+
+def append_line(
+    connection: Connection,
+    *,
+    model_id: int,
+    kind: str,
+    stage: str = "",
+    before_id: int | None = None,
+    after_id: int,
+    actor: str,
+    reason: str,
+    at: int,
+) -> None:
+    """Write the next line of history, within the transaction that does what it tells of."""
+    last = connection.execute(LAST).first()
+    number, previous = (1, START) if last is None else (last[0] + 1, last[1])
+    name, new, content = connection.execute(ABOUT, {"version_id": after_id}).one()
+    old = None if before_id is None else connection.execute(ABOUT, {"version_id": before_id}).one()[1]
+    kept = {"kind": kind, "stage": stage, "content": content, "actor": actor, "reason": reason, "at": at}
+    digest = seal(previous, {"id": number, "model": name, "before": old, "after": new, **kept})
+    row = {"id": number, "model_id": model_id, "before_id": before_id, "after_id": after_id, **kept, "digest": digest}
+    connection.execute(INSERT, row)
+
+
+class SqlLedger:
+    """A `Ledger` in tables."""
+
+    def __init__(self, reader: Reader, snapshot: Callable[[], AbstractContextManager[Connection]]) -> None:
+        self._reader = reader
+        self._snapshot = snapshot
+
+    def read_lines(self, *, after: int = 0, limit: int | None = None) -> Sequence[Line]:
+        """Return the lines behind number *after* in order, at most *limit*."""
+        rows = self._reader.ask(LINES, {"last": after, "limit": ALL if limit is None else limit})
+        return tuple(map(_read_line, rows))
+
+    def read_head(self) -> tuple[int, str]:
+        """Return the number and the digest of the last line; 0 and `chain.START` if there is none."""
+        for number, digest in self._reader.ask(LAST, {}):
+            return int(number), str(digest)
+        return 0, START
+
+    def verify(self, *, expected_head: str | None = None) -> Audited:
+        """Compute everything anew, as of one moment, and compare.
+
+        Raises:
+            AuditError: If anything is not as the history says, or no line has the digest *expected_head*.
+        """
+        with self._snapshot() as connection:
+            return verify(connection, expected_head=expected_head)
+
+
+def _read_line(row: Sequence[Any]) -> Line:
+    number, name, kind, stage, old, new, content, actor, reason, at, digest = row
+    return Line(
+        number=number,
+        model=name,
+        kind=kind,
+        stage=stage,
+        before=old,
+        after=new,
+        content=content,
+        actor=actor,
+        reason=reason,
+        at=read_time(at),
+        digest=digest,
+    )
