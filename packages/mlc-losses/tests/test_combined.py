@@ -200,3 +200,56 @@ def test_component_with_many_numbers_is_refused():
 
     with pytest.raises(LossConfigError, match=r"component 'wide' returned \(3,\)"):
         loss(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [
+        ({"dice": float("nan")}, "dice_weight is nan"),
+        ({"dice": -1}, "dice_weight is -1"),
+        ({"dic": 1.0}, "Did you mean 'dice'"),
+    ],
+)
+def test_weights_that_are_none_are_refused(weights, says):
+    """What cannot be a weight is not written, nor is anything beside it."""
+    loss = make()
+
+    with pytest.raises(LossConfigError, match=says):
+        loss.set_weights({"bce": 0.5, **weights})
+    assert loss.weights == {"dice": 0.7, "bce": 0.3}
+
+
+def test_weights_of_0_cannot_be_learnt():
+    """No variance gives a weight of 0, so learning would begin at infinity."""
+    loss = LossManager.create_loss_function({"type": "combined", "dice_weight": 1, "bce_weight": 0})
+
+    with pytest.raises(LossConfigError, match=r"\['bce'\] have 0; leave such components out"):
+        loss.learn_weights()
+
+
+def test_options_of_nobody_are_no_options():
+    """A combination made by hand takes what it knows and nothing else."""
+    with pytest.raises(TypeError, match="label_smoothing"):
+        CombinedLoss({"bce": BCELoss()}, {"bce": 1.0}, label_smoothing=0.5)
+
+
+def test_losses_of_others_keep_their_precision():
+    """Autocast is off for our sums alone: a component with layers of its own works in a combination as by itself."""
+
+    class Edge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.filter = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, pred, target, *, mask=None):
+            return (self.filter(pred) - self.filter(target)).square().mean()
+
+        def explain(self):
+            return "edges"
+
+    loss = CombinedLoss({"dice": DiceLoss(), "edge": Edge()}, {"dice": 1.0, "edge": 1.0})
+    pred, target = torch.randn(1, 1, 8, 8, dtype=torch.bfloat16), torch.ones(1, 1, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(pred, target)
+
+    assert torch.isfinite(value)

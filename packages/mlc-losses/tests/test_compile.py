@@ -95,3 +95,19 @@ def test_generated_code_agrees():
 
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(fast.grad, plain.grad)
+
+
+def test_training_steps_with_components_are_one_graph():
+    """A step that wants the parts of the loss, at one resolution or several, compiles too."""
+    loss, pred, target = make()
+    several = LossManager.create_loss_function(
+        {**get_preset_loss_config("default_segmentation"), "deep_supervision": True}
+    )
+    outputs = [torch.randn(2, 1, 8, 8), torch.randn(2, 1, 4, 4)]
+    for one, given in ((loss, (pred, target)), (several, (outputs, torch.ones(2, 1, 8, 8)))):
+        found = torch.compile(one.get_loss_components, fullgraph=True, backend="aot_eager")(*given)
+
+        torch.testing.assert_close(found, one.get_loss_components(*given))
+    found = torch.compile(loss.break_down, fullgraph=True, backend="aot_eager")(pred, target)
+
+    torch.testing.assert_close(found.total, loss.break_down(pred, target).total)

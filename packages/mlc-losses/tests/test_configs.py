@@ -115,6 +115,16 @@ def test_options_of_all_components_are_said_once_or_apart():
     assert [0, 0.1] == [loss.term.smoothing for loss in one.components.values()]
 
 
+def test_nobody_looks_where_checks_are_off():
+    """`check_inputs` of a combination holds for what its components look at beside it, too."""
+    config = {"type": "combined", "lovasz_weight": 1}
+    pred, soft = torch.randn(2, 1, 8), torch.rand(2, 1, 8)
+
+    assert torch.isfinite(create({**config, "check_inputs": False})(pred, soft))
+    with pytest.raises(LossInputError, match="holds fractions"):
+        create(config)(pred, soft)
+
+
 def test_component_may_have_another_name():
     """Two components of one type are told apart by their names."""
     loss = create(

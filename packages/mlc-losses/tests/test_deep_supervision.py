@@ -148,3 +148,18 @@ def test_what_cannot_be_added_up_is_refused():
         DeepSupervisionLoss(DiceLoss())([], target)
     with pytest.raises(LossInputError, match="finest output first"):
         DeepSupervisionLoss(DiceLoss())([preds[0], preds[0]], centre(target, 2))
+
+
+def test_output_of_weight_0_is_not_looked_at():
+    """What does not count may hold NaN."""
+    loss = DeepSupervisionLoss(DiceLoss(), weights=[1, 0])
+    pred, target = torch.randn(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+
+    assert torch.equal(loss([pred, torch.full((1, 1, 4, 4), float("nan"))], target), DiceLoss()(pred, target))
+
+
+@pytest.mark.parametrize("pred", [None, {"a": torch.zeros(1, 1, 4)}, [torch.zeros(1, 1, 4), 3]])
+def test_outputs_are_a_list_of_tensors(pred):
+    """Anything else is refused with what to give."""
+    with pytest.raises(LossInputError, match="give the outputs of the network as a list"):
+        DeepSupervisionLoss(DiceLoss())(pred, torch.zeros(1, 1, 4))

@@ -7,6 +7,7 @@ from mlc_losses import BCELoss, CombinedLoss, DiceLoss, LossInputError, LossMana
 from mlc_losses.cross_entropy import CrossEntropyLoss
 from mlc_losses.generalized import GeneralizedDiceLoss
 from mlc_losses.lovasz import LovaszLoss
+from mlc_losses.summation import paths
 from mlc_losses.tversky import TverskyLoss
 
 MULTICLASS = [
@@ -378,3 +379,37 @@ def test_check_inputs_has_an_effect():
             loss(pred, target)
     for loss in (DiceLoss(check_inputs=False), BCELoss(check_inputs=False), CombinedLoss(*parts, check_inputs=False)):
         assert torch.isfinite(loss(pred, target))
+
+
+@pytest.mark.parametrize("logit", [-16.0, -14.0, -12.0, -9.0, 9.0, 12.0, 16.0])
+def test_easy_voxels_cost_the_same_on_every_path(logit):
+    """What an easy voxel costs keeps its digits in float32, with a map of weights and without, and voxel by voxel."""
+    pred = torch.full((1, 1, 1000), logit)
+    target = torch.full((1, 1, 1000), float(logit > 0))
+    expected = BCELoss()(pred.double(), target).float()
+
+    torch.testing.assert_close(BCELoss()(pred, target), expected, rtol=2e-6, atol=0)
+    torch.testing.assert_close(BCELoss()(pred, target, weight=torch.ones_like(pred)), expected, rtol=2e-6, atol=0)
+    torch.testing.assert_close(BCELoss(reduction="none")(pred, target)[0, 0, 0], expected, rtol=2e-6, atol=0)
+
+
+def test_transforms_of_functions_work():
+    """`torch.func.grad` gives what `backward` gives."""
+    pred, target = torch.randn(2, 1, 6, dtype=torch.float64), torch.ones(2, 1, 6)
+    loss = DiceLoss(check_inputs=False)
+    leaf = pred.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(leaf, target), leaf)
+
+    torch.testing.assert_close(expected, torch.func.grad(lambda one: loss(one, target))(pred))
+
+
+def test_nothing_stays_after_the_gradient(monkeypatch):
+    """A value that is kept for a log does not keep the buffers that made it."""
+    made = []
+    choose = paths.choose_kernel
+    monkeypatch.setattr(paths, "choose_kernel", lambda *given: made.append(choose(*given)) or made[-1])
+    pred = torch.randn(2, 1, 64, requires_grad=True)
+    value = DiceLoss()(pred, torch.ones(2, 1, 64))
+    value.backward()
+
+    assert {} == made[0].scratch._buffers

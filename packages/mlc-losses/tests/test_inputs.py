@@ -248,3 +248,41 @@ def test_sets_have_no_fractions():
     """Lovász compares sets: a soft target is refused, where checks are on."""
     with pytest.raises(LossInputError, match=r"pass target > 0\.5"):
         LovaszLoss()(make(1, 1, 2), torch.tensor([[[0.5, 1.0]]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_masks_of_16_and_32_bits(dtype):
+    """Image files hold masks in dtypes that torch hardly computes with; they are checked as all others are."""
+    labels = torch.tensor([[0, 1, 2]])
+
+    assert torch.equal(CrossEntropyLoss()(make(1, 3, 3), labels.to(dtype)), CrossEntropyLoss()(make(1, 3, 3), labels))
+    with pytest.raises(LossInputError, match="from 0 to 2"):
+        CrossEntropyLoss()(make(1, 2, 3), labels.to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("pred", "target", "says"),
+    [
+        ([make(1, 1, 4), make(1, 1, 2)], make(1, 1, 4), "pred is a list of 2, not a tensor; .*deep_supervision=True"),
+        (make(1, 1, 4).numpy(), make(1, 1, 4), "pred is a ndarray, not a torch.Tensor"),
+        (make(1, 1, 4), None, "target is a NoneType"),
+    ],
+)
+def test_tensors_are_tensors(pred, target, says):
+    """Anything else is named, and a list of outputs is told where it goes."""
+    with pytest.raises(LossInputError, match=says):
+        DiceLoss()(pred, target)
+
+
+def test_ignored_voxels_may_weigh_anything():
+    """What the target says does not count needs no weight, as what the mask leaves out."""
+    weight = torch.tensor([[[1.0, float("nan")]]])
+
+    assert torch.isfinite(DiceLoss(ignore_index=255)(make(1, 1, 2), torch.tensor([[[1, 255]]]), weight=weight))
+
+
+@pytest.mark.parametrize("weight", [torch.tensor([[[1e300]]], dtype=torch.float64), torch.tensor([[[3e38]]])])
+def test_weights_stay_finite(weight):
+    """A weight that float32 could not add up is refused rather than summed to NaN."""
+    with pytest.raises(LossInputError, match="give numbers from 0 to 1e\\+12"):
+        DiceLoss()(make(1, 1, 1), make(1, 1, 1), weight=weight)

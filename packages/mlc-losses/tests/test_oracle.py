@@ -5,7 +5,7 @@ import warnings
 import oracle
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -58,12 +58,20 @@ CATALOG = {
 }
 
 
+def judges_something(options):
+    """Return whether *options* leave a class to judge, without which losses are refused."""
+    weights = list(options.get("class_weights") or [1, 1, 1])
+    left = [number for number, one in enumerate(weights) if one and number != options["ignore_index"]]
+    return bool(left) and (options.get("include_background", True) or left != [0])
+
+
 @st.composite
 def made(draw, name, mode):
     """Draw a loss of three channels with any options that go together, and what it was made with."""
     kind, factors = CATALOG[name]
     options = {"mode": mode, **{key: draw(st.sampled_from(values)) for key, values in factors.items()}}
     options["ignore_index"] = draw(st.sampled_from([None, VOID, 0, 2] if mode == "multiclass" else [None, VOID]))
+    assume(judges_something(options))
     try:
         return kind(**options), options
     except LossConfigError:

@@ -10,7 +10,7 @@ from mlc_losses.base import SummedLoss
 from mlc_losses.classes import explain_classes, explain_smoothing, weigh_classes
 from mlc_losses.errors import LossConfigError
 from mlc_losses.inputs import only_where
-from mlc_losses.options import require_background, require_class_weights, require_number
+from mlc_losses.options import require_background, require_choice, require_class_weights, require_number
 from mlc_losses.reduction import add_up_processes, reduce
 from mlc_losses.summation import cost_voxels, sum_terms
 from mlc_losses.terms import VoxelTerm
@@ -74,7 +74,7 @@ class BCELoss(SummedLoss):
         if self.mode == "multiclass":
             msg = "this loss judges each channel by itself; for mode='multiclass' give cross_entropy, with gamma focal"
             raise LossConfigError(msg)
-        self.alpha = alpha if alpha is None or alpha == "balanced" else require_number("alpha", alpha, high=1.0)
+        self.alpha = _require_alpha(alpha)
         self.include_background = require_background(include_background, mode=self.mode)
         self.class_weights = require_class_weights(class_weights, mode=self.mode)
         self.term = VoxelTerm(
@@ -139,3 +139,10 @@ class BCELoss(SummedLoss):
             f"  over the valid voxels of all samples and channels; reduction {self.reduction}{explain_classes(self)}",
         ]
         return "\n".join(lines)
+
+
+def _require_alpha(value: object) -> float | Literal["balanced"] | None:
+    if isinstance(value, str):
+        require_choice("alpha", value, ("balanced",))
+        return "balanced"
+    return None if value is None else require_number("alpha", value, high=1.0)

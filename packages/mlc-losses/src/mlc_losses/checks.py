@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlc_losses.errors import LossInputError
-from mlc_losses.inputs import only_where
+from mlc_losses.inputs import only_where, working_dtype
 from mlc_losses.summation.blocks import block_size, cut
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ SUM_SLACK = 1e-2
 NEAR = 0.05
 """How near to 0 and to 1 a prediction comes that is taken for probabilities."""
 
+GREATEST = 1e12
+"""How much a voxel may weigh, so that sums of billions stay finite in float32."""
+
 SAMPLE = 4096
 """Values that are looked at first: logits show themselves among so many."""
 
@@ -39,6 +42,11 @@ def check_form(pred: Tensor, target: Tensor, mask: Tensor | None, weight: Tensor
     Raises:
         LossInputError: Naming the tensor, what it is, and what it should be.
     """
+    given: dict[str, object] = {"pred": pred, "target": target}
+    given |= {name: one for name, one in (("mask", mask), ("weight", weight)) if one is not None}
+    for name, what in given.items():
+        if not isinstance(what, torch.Tensor):
+            raise LossInputError(_explain_type(name, what))
     _check_pred(pred, mode)
     if target.is_complex():
         msg = f"target is {target.dtype}; give bool, integers or floating point"
@@ -61,6 +69,13 @@ def check_form(pred: Tensor, target: Tensor, mask: Tensor | None, weight: Tensor
         )
         msg = f"weight {what}"
         raise LossInputError(msg)
+
+
+def _explain_type(name: str, one: object) -> str:
+    if isinstance(one, (list, tuple)):
+        hint = "; a loss of several outputs is made with deep_supervision=True" if name == "pred" else ""
+        return f"{name} is a {type(one).__name__} of {len(one)}, not a tensor{hint}"
+    return f"{name} is a {type(one).__name__}, not a torch.Tensor"
 
 
 def _check_pred(pred: Tensor, mode: Mode) -> None:
@@ -134,10 +149,7 @@ def check_values(inputs: Inputs) -> None:
     if not inputs.pred.numel():
         return
     if inputs.weight is not None:
-        low, high = _extremes(inputs.weight if inputs.mask is None else torch.where(inputs.mask, inputs.weight, 0))
-        if not (low >= 0 and high < float("inf")):
-            msg = f"weight runs from {low:g} to {high:g}; give finite numbers of at least 0"
-            raise LossInputError(msg)
+        _check_weight(inputs, inputs.weight)
     if inputs.labelled:
         _check_labels(inputs)
     elif inputs.target.dtype != torch.bool:
@@ -148,6 +160,18 @@ def check_values(inputs: Inputs) -> None:
         _check_logits(inputs)
     else:
         _check_probabilities(inputs)
+
+
+def _check_weight(inputs: Inputs, weight: Tensor) -> None:
+    weight = weight.to(working_dtype(inputs))
+    low, high = _extremes(weight)
+    if low >= 0 and high <= GREATEST:
+        return
+    counted = inputs._replace(weight=None).counted()
+    low, high = _extremes(weight if counted is None else torch.where(counted, weight, 0))
+    if not (low >= 0 and high <= GREATEST):
+        msg = f"weight runs from {low:g} to {high:g}; give numbers from 0 to {GREATEST:g}, best around 1"
+        raise LossInputError(msg)
 
 
 def _check_labels(inputs: Inputs) -> None:
@@ -232,9 +256,15 @@ def _extremes_of_sums(inputs: Inputs, values: Tensor) -> tuple[float, float]:
 
 def _extremes(values: Tensor) -> tuple[float, float]:
     """Return the least and the greatest of *values*, NaN if there is one."""
-    low, high = torch.aminmax(values.detach())
+    low, high = torch.aminmax(_comparable(values))
     low, high = torch.stack((low, high)).tolist()  # together: one wait for the device, not two
     return low + 0.0, high + 0.0  # numbers that can be printed, and no -0
+
+
+def _comparable(values: Tensor) -> Tensor:
+    """Return *values* in a dtype in which torch compares: it does not do so in those of 16-bit and 32-bit masks."""
+    odd = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.float64}
+    return values.detach().to(odd.get(values.dtype, values.dtype))
 
 
 def _extremes_of_what_counts(inputs: Inputs, values: Tensor, *, other: float = 0) -> tuple[float, float]:
@@ -242,7 +272,7 @@ def _extremes_of_what_counts(inputs: Inputs, values: Tensor, *, other: float = 0
     found = []
     for rows, voxels in cut(*inputs.pred.shape, size=block_size(inputs.pred.device)):
         counted = inputs.block(rows, voxels).counted()
-        part = values[rows, :, voxels].detach()
+        part = _comparable(values[rows, :, voxels])
         found.append(torch.stack(torch.aminmax(only_where(counted, part, other))))
     return _join(found)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
-from mlc_losses.agreement import agree, as_given
+from mlc_losses.agreement import agree, agree_reduction, as_given
 from mlc_losses.base import SegmentationLoss, SummedLoss
 from mlc_losses.errors import LossConfigError
 from mlc_losses.inputs import working_dtype
-from mlc_losses.options import require_number
+from mlc_losses.options import require_choice, require_number
 from mlc_losses.recording import Recorder
 from mlc_losses.records import Breakdown, Part
 from mlc_losses.summation import sum_terms
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mlc_losses.inputs import Inputs
-    from mlc_losses.options import Reduction
+    from mlc_losses.options import Mode, Reduction
     from mlc_losses.protocols import Loss
 
 __all__ = ["CombinedLoss"]
@@ -57,8 +57,10 @@ class CombinedLoss(SegmentationLoss):
         components: Mapping[str, Loss],
         weights: Mapping[str, float],
         *,
+        mode: Mode | None = None,
+        from_logits: bool | None = None,
+        ignore_index: int | None = None,
         check_inputs: bool = True,
-        **facts: object,
     ) -> None:
         if not components or set(components) != set(weights):
             msg = (
@@ -69,7 +71,8 @@ class CombinedLoss(SegmentationLoss):
         if not any(numbers.values()):
             msg = f"all weights of {sorted(components)} are 0, so nothing would be learnt; give one above 0"
             raise LossConfigError(msg)
-        super().__init__(check_inputs=check_inputs, **agree(components, facts))  # type: ignore[arg-type]
+        agreed = agree(components, mode=mode, from_logits=from_logits, ignore_index=ignore_index)
+        super().__init__(check_inputs=check_inputs, **agreed)  # type: ignore[arg-type]
         self._names = tuple(components)
         self._recorder: Recorder | None = None
         self._learnt = False
@@ -77,11 +80,7 @@ class CombinedLoss(SegmentationLoss):
         self._terms = tuple(dict.fromkeys(one.term for one in summed))  # what two components want is summed once
         for name, component in components.items():
             self._add(name, component, numbers[name])
-        kinds = {getattr(one, "reduction", "mean") == "sample" for one in components.values()}
-        if len(kinds) > 1:
-            msg = f"some components of {sorted(components)} have reduction='sample' and some have not; give all or none"
-            raise LossConfigError(msg)
-        self.reduction: Reduction = "sample" if True in kinds else "mean"
+        self.reduction: Reduction = agree_reduction(components)
 
     def _add(self, name: str, component: Loss, weight: float) -> None:
         if not isinstance(component, nn.Module):
@@ -112,15 +111,29 @@ class CombinedLoss(SegmentationLoss):
         return {name: self.get_parameter(f"{name}_log_variance") for name in self._names if self._learnt}
 
     def set_weights(self, weights: Mapping[str, float]) -> None:
-        """Write *weights* into the buffers."""
-        for name, value in weights.items():
+        """Write *weights* into the buffers.
+
+        Raises:
+            LossConfigError: If there is no such component, or a weight is no number of at least 0.
+        """
+        for name in weights:
+            require_choice("the component to weigh", name, self._names)
+        numbers = {name: require_number(f"{name}_weight", value) for name, value in weights.items()}
+        for name, value in numbers.items():
             self.get_buffer(f"{name}_weight").fill_(value)
 
     def learn_weights(self) -> None:
         """Make every weight e^-s / 2 of a parameter s, with s / 2 added to the loss (Kendall et al. 2018).
 
         The s of "dice" is the parameter `dice_log_variance`. Buffers are from here on what a `LossScheduler` reports.
+
+        Raises:
+            LossConfigError: If a weight is 0, which no s gives.
         """
+        absent = [name for name, one in self.weights.items() if not one]
+        if absent:
+            msg = f"weights that are learnt start above 0, but {absent} have 0; leave such components out"
+            raise LossConfigError(msg)
         for name in self._names if not self._learnt else ():
             self.register_parameter(f"{name}_log_variance", nn.Parameter(-(2 * self._weight(name)).log()))
         self._learnt = True
@@ -130,6 +143,17 @@ class CombinedLoss(SegmentationLoss):
         if self._recorder is None:
             self._recorder = Recorder(self._names, self.get_buffer(f"{self._names[0]}_weight"))
         return self._recorder
+
+    def check(self, inputs: Inputs) -> None:
+        """Refuse values that would give a wrong loss, for all components at once.
+
+        Raises:
+            LossInputError: Naming the tensor, the values that it holds, and the way out.
+        """
+        super().check(inputs)
+        for component in self.components.values():
+            if isinstance(component, SegmentationLoss) and type(component).check is not SegmentationLoss.check:
+                component.check(inputs)
 
     def forward(
         self,
@@ -162,8 +186,9 @@ class CombinedLoss(SegmentationLoss):
         Raises:
             LossInputError: As `forward`.
         """
-        found = self.break_down(pred, target, mask=mask, weight=weight)
-        return {**{f"{part.name}_loss": part.value for part in found.parts}, "total": found.total}
+        values = self._measure(self.read(pred, target, mask=mask, weight=weight), 1.0)
+        total = _total(self._weigh(values))
+        return {**{f"{name}_loss": one.detach() for name, one in zip(self._names, values, strict=True)}, "total": total}
 
     def break_down(
         self,
@@ -216,15 +241,16 @@ class CombinedLoss(SegmentationLoss):
         values = []
         with torch.autocast(inputs.pred.device.type, enabled=False):
             sums = dict(zip(self._terms, sum_terms(inputs, self._terms), strict=True)) if self._terms else {}
-            for component in self.components.values():
-                if isinstance(component, SummedLoss):
+        for component in self.components.values():
+            if isinstance(component, SummedLoss):
+                with torch.autocast(inputs.pred.device.type, enabled=False):
                     value = component.judge(sums[component.term], inputs).to(dtype)
-                elif isinstance(component, SegmentationLoss):
-                    value = component.evaluate(inputs)
-                else:
-                    pred, target, what_counts = as_given(inputs)
-                    value = component(pred, target, **what_counts)
-                values.append(value)
+            elif isinstance(component, SegmentationLoss):
+                value = component.evaluate(inputs)
+            else:  # whoever wrote it knows whether it wants half precision
+                pred, target, what_counts = as_given(inputs)
+                value = component(pred, target, **what_counts)
+            values.append(value)
         shape = inputs.pred.shape[:1] if self.reduction == "sample" else ()
         for name, value in zip(self._names, values, strict=True):
             if value.shape != shape:

@@ -99,6 +99,9 @@ def make_combined(settings: Mapping[str, Any]) -> CombinedLoss:
     for key in settings:
         if key not in known:
             raise LossConfigError(_explain_key(key, known, names))
+    if "" in names:
+        msg = "'_weight' names no component; write its name in front, as in dice_weight"
+        raise LossConfigError(msg)
     if not names:
         msg = "a combined loss needs components: 'dice_weight': 0.7, 'bce_weight': 0.3"
         raise LossConfigError(msg)
@@ -123,6 +126,9 @@ def _make_component(settings: Mapping[str, Any], name: str) -> Loss:
         msg = f"{key} has {twice!r}, and so has the combination for all components; say it once"
         raise LossConfigError(msg)
     kind = options.get("type", name)
+    if not isinstance(kind, str) or not kind:
+        msg = f"component {name!r} is of type {kind!r}; {known_names('Known', losses().names())}"
+        raise LossConfigError(msg)
     own = {key: value for key, value in options.items() if key != "type"}
     common = {key: settings[key] for key in (*FACTS, *SPREAD) if key in settings}
     known = _known_options(kind)

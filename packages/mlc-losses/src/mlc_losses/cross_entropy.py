@@ -85,7 +85,8 @@ class CrossEntropyLoss(SummedLoss):
         return reduce(costs, counts, self.reduction, everywhere=self.distributed)
 
     def _weigh(self, inputs: Inputs) -> Tensor | None:
-        # voxels of an ignored class are left out already, and its channel keeps its part of what is smoothed
+        weigh_classes(self, inputs)  # refuses weights that leave nothing but the ignored class
+        # whose voxels are left out already, and whose channel keeps its part of what is smoothed
         return weigh_classes(self, inputs._replace(ignore_index=None))
 
     def explain(self) -> str:

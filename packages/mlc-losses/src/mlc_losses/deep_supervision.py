@@ -33,6 +33,7 @@ class DeepSupervisionLoss(nn.Module):
     Args:
         loss: Any loss of this package or of a plugin.
         weights: One for each output, at least 0 and not all 0. The default halves from one to the next: 1, 1/2, 1/4, …
+            An output of weight 0 is not looked at, so its parameters get no gradient.
 
     Raises:
         LossConfigError: If the weights are none.
@@ -146,14 +147,18 @@ class DeepSupervisionLoss(nn.Module):
 
     def _share(self, pred: Sequence[Tensor] | Tensor) -> tuple[Sequence[float], Sequence[Tensor]]:
         """Return the share of each output and the outputs; a single tensor is the finest, as in evaluation."""
-        outputs = (pred,) if isinstance(pred, torch.Tensor) else tuple(pred)
+        outputs = (pred,) if isinstance(pred, torch.Tensor) else pred
+        if not isinstance(outputs, (list, tuple)) or not all(isinstance(one, torch.Tensor) for one in outputs):
+            msg = f"pred is {type(pred).__name__}; give the outputs of the network as a list, the finest first"
+            raise LossInputError(msg)
         weights = self.level_weights or tuple(0.5**level for level in range(len(outputs)))
         if isinstance(pred, torch.Tensor):
             weights = (1.0,)
         if len(weights) != len(outputs) or not outputs:
             msg = f"the network has {len(outputs)} outputs, but deep supervision has {len(weights)} weights"
             raise LossInputError(msg)
-        return [one / sum(weights) for one in weights], outputs
+        judged = [(one / sum(weights), output) for one, output in zip(weights, outputs, strict=True) if one]
+        return [share for share, _ in judged], [output for _, output in judged]
 
 
 def _add_up(shares: Sequence[float], values: Sequence[Tensor]) -> Tensor:
@@ -172,6 +177,8 @@ def _shrink(output: Tensor, one: Tensor) -> Tensor:
     """Return *one* at the resolution of *output*, taking the voxel that is nearest to each centre."""
     spatial = output.shape[2:]
     first = one.dim() - len(spatial)
+    if first < 1:
+        return one  # which the loss itself refuses
     for axis, size in enumerate(spatial, start=first):
         old = one.shape[axis]
         if size == old:

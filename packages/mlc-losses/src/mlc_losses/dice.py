@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DiceLoss"]
 
+LEAST_SMOOTH = 1e-20
+"""What the logarithm's numerator is smoothed by at least: the inverse is a gradient that float32 has."""
+
 
 class DiceLoss(RegionLoss):
     """Dice loss (Milletari et al. 2016), or with *jaccard* the Jaccard loss (Rahman and Wang 2016).
@@ -48,8 +51,11 @@ class DiceLoss(RegionLoss):
         super().__init__(**options)
         self.jaccard = require_flag("jaccard", jaccard)
         self.log = require_flag("log", log)
-        if log and self.smooth_nr == 0:
-            msg = "log=True with a smooth of 0 is infinite where nothing overlaps; give a smooth (or smooth_nr) above 0"
+        if log and self.smooth_nr < LEAST_SMOOTH:
+            msg = (
+                f"log=True with a smooth of {self.smooth_nr:g} has no finite gradient where nothing overlaps; "
+                f"give a smooth (or smooth_nr) of {LEAST_SMOOTH:g} at least"
+            )
             raise LossConfigError(msg)
 
     def ratio(self, regions: RegionSums) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from mlc_losses.base import SegmentationLoss
 from mlc_losses.classes import explain_classes, weigh_classes
 from mlc_losses.errors import LossInputError
-from mlc_losses.inputs import only_where, working_dtype
+from mlc_losses.inputs import only_where, sum_dtype, working_dtype
 from mlc_losses.options import REDUCTIONS, require_background, require_batch, require_choice, require_class_weights
 from mlc_losses.reduction import reduce
 
@@ -75,12 +75,21 @@ class LovaszLoss(SegmentationLoss):
         require_choice("empty", empty, EMPTY_MEANS)
         self.empty: Empty = empty
 
-    def evaluate(self, inputs: Inputs) -> Tensor:
-        """Return the loss of *inputs*, which are known to be good.
+    def check(self, inputs: Inputs) -> None:
+        """Refuse values that would give a wrong loss, fractions in the target too.
 
         Raises:
-            LossInputError: If the target is soft; asked only where inputs are checked.
+            LossInputError: Naming the tensor, the values that it holds, and the way out.
         """
+        super().check(inputs)
+        if not inputs.labelled and inputs.target.is_floating_point():
+            t = only_where(inputs.counted(), inputs.target)
+            if bool(((t != 0) & (t != 1)).any()):
+                msg = f"target ({inputs.target.dtype}) holds fractions; this loss compares sets: pass target > 0.5"
+                raise LossInputError(msg)
+
+    def evaluate(self, inputs: Inputs) -> Tensor:
+        """Return the loss of *inputs*, which are known to be good."""
         with torch.autocast(inputs.pred.device.type, enabled=False):
             p, t, w = self._read(inputs)
             if self.batch:
@@ -108,9 +117,6 @@ class LovaszLoss(SegmentationLoss):
             t = only_where(counted, (inputs.target.unsqueeze(1) == classes).to(dtype))
         else:
             t = only_where(counted, inputs.target.to(dtype))
-            if self.check_inputs and not torch.compiler.is_compiling() and bool(((t != 0) & (t != 1)).any()):
-                msg = f"target ({inputs.target.dtype}) holds fractions; this loss compares sets: pass target > 0.5"
-                raise LossInputError(msg)
         p = x if not inputs.from_logits else torch.softmax(x, 1) if inputs.softmax else torch.sigmoid(x)
         if counted is None:
             return p, t, torch.ones_like(p)
@@ -136,7 +142,7 @@ def _sort_and_sum(p: Tensor, t: Tensor, w: Tensor) -> Tensor:
     A voxel of weight w stands for w voxels of the same error, which come one after the other; one of weight 0 for none.
     """
     errors, order = torch.sort((t - p).abs(), dim=-1, descending=True)
-    foreground, background = ((one * w).gather(-1, order).double() for one in (t, 1 - t))
+    foreground, background = ((one * w).gather(-1, order).to(sum_dtype(p.device)) for one in (t, 1 - t))
     whole = foreground.sum(-1, keepdim=True)
     left, joined = whole - foreground.cumsum(-1), whole + background.cumsum(-1)
     ratios = only_where(joined > 0, 1 - left / torch.where(joined > 0, joined, 1))

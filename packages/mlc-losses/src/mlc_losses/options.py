@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
-from typing import TYPE_CHECKING, Literal, TypedDict
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from mlc_hooks.hints import known_names, nearest
 from mlc_losses.errors import LossConfigError
@@ -76,7 +76,10 @@ def require_number(name: str, value: object, *, low: float = 0.0, high: float = 
         hint = " (YAML reads 1e-6 as text; write 1.0e-6)" if isinstance(value, str) else ""
         msg = f"{name} is {value!r}, a {type(value).__name__}; give a number, {bounds}{hint}"
         raise LossConfigError(msg)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not (low <= number <= high and math.isfinite(number)):
         msg = f"{name} is {value!r}; give a finite number, {bounds}"
         raise LossConfigError(msg)
@@ -101,7 +104,7 @@ def require_choice(name: str, value: object, choices: Collection[str]) -> None:
     Raises:
         LossConfigError: Naming what is close.
     """
-    if value not in choices:
+    if value not in tuple(choices):
         msg = f"{name} is {value!r}.{nearest(str(value), choices)} {known_names('Known', choices)}"
         raise LossConfigError(msg)
 
@@ -130,16 +133,18 @@ def require_batch(value: object, *, reduction: Reduction) -> bool:
     return bool(value)
 
 
-def require_index(name: str, value: object) -> int | None:
-    """Return *value* if it is an integer or `None`.
+def require_index(name: str, value: Any) -> int | None:
+    """Return *value* as an integer, or `None`.
 
     Raises:
         LossConfigError: If it is anything else.
     """
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    msg = f"{name} is {value!r}; give an integer, or None"
-    raise LossConfigError(msg)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral) or not -(2**63) <= int(value) < 2**63:
+        msg = f"{name} is {value!r}; give an integer of 64 bits, or None"
+        raise LossConfigError(msg)
+    return int(value)
 
 
 def require_class_weights(value: object, *, mode: Mode) -> tuple[float, ...] | None:
@@ -153,6 +158,7 @@ def require_class_weights(value: object, *, mode: Mode) -> tuple[float, ...] | N
     if mode == "binary":
         msg = "class_weights weigh channels against each other, and mode='binary' has one; leave them out"
         raise LossConfigError(msg)
+    value = value.tolist() if hasattr(value, "tolist") else value  # tensors and arrays of numbers
     if isinstance(value, str) or not isinstance(value, Sequence):
         msg = f"class_weights is {value!r}; give a list with one number for each channel"
         raise LossConfigError(msg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["Breakdown", "LossMoment", "Part"]
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class Part:
-    """What one component had to say. All tensors are 0-dim and detached."""
+class Part(NamedTuple):
+    """What one component had to say. All tensors are detached, and 0-dim, or with reduction="sample" `(B,)`.
+
+    A tuple and not one of our frozen classes, because `torch.compile` traces how this is made.
+    """
 
     name: str
     value: Tensor
@@ -29,8 +31,7 @@ class Part:
     """The fraction of the total that this is, or 0 where the total is 0."""
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class Breakdown:
+class Breakdown(NamedTuple):
     """The total of a combined loss and what it consists of."""
 
     total: Tensor

@@ -68,6 +68,10 @@ class FocalKernel:
             self._fall(t, wrong, cost, kept)
         return [found[term] for term in self.terms]
 
+    def release(self) -> None:
+        """Let go of the buffers."""
+        self.scratch.clear()
+
     def differentiate(self, block: Inputs, slopes: Sequence[Tensor], out: Tensor, *, kept: bool) -> None:
         """Write the gradient of the prediction into *out*."""
         _, bits = read_bits(block)

@@ -41,6 +41,8 @@ class FusedSums(torch.autograd.Function):
         ctx.block = block = measure_block(*pred.shape, size=size)
         places = itertools.repeat(None) if kept is None else split(kept, block)
         found = [kernel.add(*one) for one in zip(split_inputs(inputs, block), places)]  # noqa: B905
+        if size is None or not ctx.needs_input_grad[0]:
+            kernel.release()
         return _collect(found, pred)
 
     @staticmethod
@@ -60,6 +62,7 @@ class FusedSums(torch.autograd.Function):
         for block, slope, place in zip(split_inputs(inputs, ctx.block), parts, split(out, ctx.block), strict=True):
             ctx.kernel.differentiate(block, slope, place, kept=kept is not None)
         del kept
+        ctx.kernel.release()
         return out, None, None, None, None
 
 

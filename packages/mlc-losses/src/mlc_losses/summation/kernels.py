@@ -49,6 +49,9 @@ class Kernel(Protocol):
             kept: Whether *out* holds what `add` left there.
         """
 
+    def release(self) -> None:
+        """Let go of what only saves time in the next block: a value may outlive its gradient by a training step."""
+
 
 class AnyKernel:
     """Every term with every option, by autograd on one block at a time."""
@@ -71,3 +74,6 @@ class AnyKernel:
                 sums, leaf, [slope.to(one.dtype) for slope, one in zip(slopes, sums, strict=True)]
             )
         out.copy_(gradient)
+
+    def release(self) -> None:
+        """Do nothing: there is nothing to let go of."""

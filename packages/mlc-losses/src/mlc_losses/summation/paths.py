@@ -37,12 +37,17 @@ def sum_terms(inputs: Inputs, terms: Sequence[Term]) -> tuple[Tensor, ...]:
     """
     if torch.compiler.is_compiling():
         return _sum_compiled(inputs, terms)
-    if not inputs.pred.numel():
+    if not inputs.pred.numel() or _transformed(inputs.pred):
         return sum_plain(inputs, terms)
     kernel = choose_kernel(inputs, terms)
     size = kernel.block if inputs.pred.device.type == "cpu" else None
     sums: tuple[Tensor, ...] = FusedSums.apply(inputs.pred, inputs, terms, kernel, size)  # type: ignore[no-untyped-call]
     return sums
+
+
+def _transformed(pred: Tensor) -> bool:
+    """Return whether `torch.func` is at work, which cannot look into what is written in place."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(pred))  # noqa: SLF001 -- torch has no public question
 
 
 def _sum_compiled(inputs: Inputs, terms: Sequence[Term]) -> tuple[Tensor, ...]:

@@ -143,9 +143,7 @@ def _cost_sigmoid(voxels: Voxels, term: VoxelTerm) -> tuple[Tensor, ...]:
     """Return what each voxel costs, or with `by_class` as background and as foreground, each `(B, C, n)`."""
     x = voxels.x
     t = _smooth(voxels.t, term.smoothing, softmax=False)
-    if voxels.from_logits and not term.gamma and not term.by_class:
-        return (functional.binary_cross_entropy_with_logits(x, t, reduction="none"),)
-    if voxels.from_logits:
+    if voxels.from_logits:  # (1-t)·x - logsigmoid(x), which torch has for BCE, loses a twentieth of easy background
         log_p, log_q = functional.logsigmoid(x), functional.logsigmoid(-x)
     else:
         least = torch.finfo(x.dtype).eps

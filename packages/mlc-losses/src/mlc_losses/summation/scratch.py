@@ -24,6 +24,10 @@ class Scratch:
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
 
+    def clear(self) -> None:
+        """Let go of all buffers."""
+        self._buffers.clear()
+
     def take(self, name: str, like: Tensor, dtype: torch.dtype, *, shape: tuple[int, ...] | None = None) -> Tensor:
         """Return the buffer *name* in *shape*, by default that of *like*, with anything in it."""
         buffer = self._buffers.get(name)

@@ -56,6 +56,10 @@ class SigmoidKernel:
             for term in self.terms
         ]
 
+    def release(self) -> None:
+        """Let go of the buffers."""
+        self.scratch.clear()
+
     def differentiate(self, block: Inputs, slopes: Sequence[Tensor], out: Tensor, *, kept: bool) -> None:
         """Write the gradient of the prediction into *out*."""
         _, bits = read_bits(block)
@@ -127,10 +131,10 @@ def _sum_cross_entropy(x: Tensor, p: Tensor, t: Tensor, bits: Tensor | None, spa
 def _sum_logarithms(q: Tensor) -> Tensor:
     """Return `Σ log q` of numbers from 1/2 to 1."""
     even = q.shape[-1] // TOGETHER * TOGETHER
-    sums = q[..., even:].log().sum(-1)
-    if even:
-        sums += q[..., :even].view(*q.shape[:-1], TOGETHER, -1).prod(-2).log_().sum(-1)
-    return sums
+    if not even:
+        return q.log().sum(-1)
+    sums = q[..., :even].view(*q.shape[:-1], TOGETHER, -1).prod(-2).log_().sum(-1)
+    return sums if even == q.shape[-1] else sums + q[..., even:].log().sum(-1)
 
 
 def _sum_logarithms_of_more(e: Tensor) -> Tensor:

@@ -74,6 +74,10 @@ class SoftmaxKernel:
             found[self.voxel] = (cost, present if self.voxel.by_class else count[:, :1])
         return [found[term] for term in self.terms]
 
+    def release(self) -> None:
+        """Let go of the buffers."""
+        self.scratch.clear()
+
     def differentiate(self, block: Inputs, slopes: Sequence[Tensor], out: Tensor, *, kept: bool) -> None:
         """Write the gradient of the prediction into *out*.
 
