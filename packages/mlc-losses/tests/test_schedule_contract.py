@@ -178,6 +178,26 @@ class Mute(Good):
     name = ""
 
 
+class Trusting(Good):
+    """Takes over what is not there."""
+
+    def load_state_dict(self, state):
+        """Begin at 0 if nobody says where."""
+        self.seen = state.get("seen", 0)
+
+
+class Open(Good):
+    """Hands out its own options."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = {"a": 1}
+
+    def options(self):
+        """Return the table itself."""
+        return {"table": self.table}
+
+
 class Wasteful(Good):
     """Says a metric of NaN is worth a move."""
 
@@ -199,12 +219,14 @@ class TestGood(ScheduleContract):
         (Gambler(), lambda c, one: c.test_depends_on_nothing_else(one)),
         (Scribbler(), lambda c, one: c.test_leaves_what_it_is_told_alone(one)),
         (Odd(), lambda c, one: c.test_state_is_plain_data(one)),
+        (Trusting(), lambda c, one: c.test_state_that_lacks_a_key_changes_nothing(one)),
+        (Open(), lambda c, one: c.test_options_are_copies(one)),
         (Mute(), lambda c, one: c.test_tells_its_options_and_itself(one)),
     ],
 )
 def test_contract_finds_spoilt_schedules(schedule, check):
     """Each mistake fails the test that is for it."""
-    with pytest.raises((AssertionError, TypeError)):
+    with pytest.raises((AssertionError, TypeError, pytest.fail.Exception)):
         check(ScheduleContract(), copy.deepcopy(schedule))
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 
+import numpy as np
 import pytest
 import ranks_scheduled
 import torch
@@ -210,8 +211,8 @@ def test_generated_code_records_too():
 
 def test_numbers_in_files_are_the_same_options():
     """An option of 1 is one of 1.0, and a NumPy number one of Python's."""
-    state = schedule(make(), "cosine", steps=4, period_multiplier=2).state_dict()
-    scheduler = schedule(make(), "cosine", steps=4, period_multiplier=2.0)
+    state = schedule(make(), "cosine", steps=np.int64(4), cycles=2, period_multiplier=2).state_dict()
+    scheduler = schedule(make(), "cosine", steps=4, cycles=2, period_multiplier=2.0)
     scheduler.load_state_dict(state)
 
     assert scheduler.state_dict() == state
@@ -419,6 +420,248 @@ def test_states_of_other_runs_are_refused():
         with pytest.raises(LossConfigError, match=says):
             scheduler.load_state_dict(state)
     assert before == scheduler.state_dict()
+
+
+NONSENSE = [
+    (dict.fromkeys([key], value), key if says is None else says)
+    for key, value, says in [
+        ("t", "3", "t is '3'"),
+        ("t", -1, "t is -1"),
+        ("t", True, "t is True"),
+        ("skipped", 1.5, None),
+        ("skipped", 7, "skipped is 7 of 2 steps"),
+        ("w", {"dice": math.nan, "bce": 1.0}, r"w\['dice'\] is nan"),
+        ("w", {"dice": -1.0, "bce": 1.0}, r"w\['dice'\] is -1"),
+        ("w", {"dice": 1.0}, r"w is for \['dice'\]"),
+        ("w", None, "w is for None"),
+        ("w0", {"dice": "0.7", "bce": "0.3"}, r"w0\['dice'\] is '0.7'"),
+        ("w0", 3, "w0 is 3"),
+        ("config", None, "config is None"),
+        ("recorded", {}, "recorded is {}"),
+        ("recorded", None, "recorded is None"),
+        ("recorded", {"sums": {}, "added": 1, "left_out": 0}, "recorded sums is for"),
+        ("recorded", {"sums": {"dice": 1, "bce": "x"}, "added": 1, "left_out": 0}, r"recorded sums\['bce'\] is 'x'"),
+        ("recorded", {"sums": {"dice": 1, "bce": 1}, "added": -1, "left_out": 0}, "recorded added is -1"),
+        ("s", {"dice": 0.0}, "s is for"),
+        ("s", None, "s is for None"),
+        ("ema", {}, "ema is for"),
+        ("ema", {"dice": 0.1, "bce": math.inf}, r"ema\['bce'\] is inf"),
+        ("prev", 3, "prev is for 3"),
+        ("first", None, "first is for None"),
+        ("rng", "many", "rng is 'many'"),
+        ("rng", 0, "ema is .*no step was counted"),
+    ]
+]
+
+
+@pytest.mark.parametrize(("change", "says"), NONSENSE, ids=str)
+def test_nonsense_in_a_state_changes_nothing(change, says):
+    """A state with a value that `state_dict` never returns is refused by its key, and nothing of it is loaded."""
+    loss = make()
+    scheduler = schedule(loss)
+    scheduler.step(0, TOLD)
+    loss(*draw(1)).backward()
+    before, buffers = scheduler.state_dict(), dict(loss.weights)
+    other = schedule(make())
+    for told in (TOLD, {"dice_loss": 0.1, "bce_loss": 0.9}):
+        other.step(0, told)
+
+    with pytest.raises(LossConfigError, match=f"the state's {says}"):
+        scheduler.load_state_dict({**other.state_dict(), **change})
+    assert scheduler.state_dict() == before
+    assert loss.weights == buffers
+
+
+@pytest.mark.parametrize(
+    "change", [{"best": "low"}, {"best": math.nan}, {"bad": -1}, {"cooldown": 0.5}, {"moves": None}]
+)
+def test_nonsense_about_metrics_changes_nothing(change):
+    """What a schedule that watches a metric remembers is checked as well."""
+    scheduler = schedule(make(), "performance")
+    before = scheduler.state_dict()
+
+    with pytest.raises(LossConfigError, match=f"the state's {next(iter(change))} is"):
+        scheduler.load_state_dict({**before, "t": 5, **change})
+    assert scheduler.state_dict() == before
+
+
+@pytest.mark.parametrize("params", [{}, {"method": "uncertainty"}])
+def test_states_that_lack_a_key_change_nothing(params):
+    """A state without any one of its keys is refused, the key is named, and nothing of the rest is loaded."""
+    scheduler = schedule(make(), **params)
+    before = scheduler.state_dict()
+    other = {**before, "t": 7}
+
+    for key in before:
+        with pytest.raises(LossConfigError, match=f"'{key}'"):
+            scheduler.load_state_dict({name: one for name, one in other.items() if name != key})
+        assert scheduler.state_dict() == before
+
+
+def test_learnt_nonsense_changes_nothing():
+    """Log variances that are no numbers are refused before a parameter changes."""
+    scheduler = schedule(make(), method="uncertainty")
+    before = scheduler.state_dict()
+
+    with pytest.raises(LossConfigError, match=r"the state's s\['bce'\] is nan"):
+        scheduler.load_state_dict({**before, "s": {"dice": 1.0, "bce": math.nan}})
+    assert scheduler.state_dict() == before
+
+
+def test_a_schedule_that_trips_over_a_state_changes_nothing():
+    """Whatever a third party's schedule raises for a state is told as what it is, with the cause, and nothing moved."""
+
+    class Tripping(Alternate):
+        seen = 0
+
+        def state_dict(self):
+            return {"seen": self.seen}
+
+        def load_state_dict(self, state):
+            self.seen = 99
+            self.seen = state["seen"]["deeper"]
+
+    scheduler = LossScheduler(make(), Tripping())
+    before = scheduler.state_dict()
+
+    with pytest.raises(LossConfigError, match=r"'alternate' cannot take over \{'seen': 0\} \(TypeError"):
+        scheduler.load_state_dict({**before, "t": 5})
+    assert scheduler.state_dict() == before
+
+
+def test_a_schedule_for_two_losses_is_two():
+    """Schedulers that are made with one schedule share nothing, and a used one starts afresh."""
+    one = loss_schedules().make("adaptive")
+    first, second = LossScheduler(make(), one), LossScheduler(make(), one)
+    alone = schedule(make())
+    first.step(0, {"dice_loss": 0.1, "bce_loss": 0.9})
+    third = LossScheduler(make(), first.schedule)
+
+    assert second.step(0, TOLD) == third.step(0, TOLD) == alone.step(0, TOLD)
+    assert second.state_dict() == third.state_dict() == alone.state_dict()
+
+
+def test_configurations_may_change_afterwards():
+    """What happens to a configuration after the scheduler was made changes no weight, and no state becomes another."""
+    config = {"type": "step", "params": {"milestones": {2: {"dice": 0.5, "bce": 0.5}}}}
+    scheduler = LossManager.create_loss_scheduler(make(), config)
+    state = scheduler.state_dict()
+    config["params"]["milestones"][2]["dice"] = 0.9
+
+    assert [scheduler.step(), scheduler.step()] == [{"dice": 0.7, "bce": 0.3}, {"dice": 0.5, "bce": 0.5}]
+    scheduler.load_state_dict(state)
+    assert scheduler.state_dict() == state
+
+
+def test_plugins_get_copies_of_their_options(mlc_plugins, monkeypatch):
+    """A plugin's schedule that keeps its options keeps its own."""
+
+    class Keeping(Alternate):
+        def __init__(self, *, table):
+            super().__init__()
+            self.table = table
+
+    class Offer:
+        @hookimpl
+        def mlc_loss_schedules(self):
+            return {"keeping": Keeping}
+
+    mlc_plugins.register(Offer(), "acme")
+    monkeypatch.setattr("mlc_losses.catalogs.shared", lambda: mlc_plugins)
+    table = {"a": [1, {"b": 2}]}
+    scheduler = schedule(make(), "keeping", table=table)
+    table["a"][1]["b"] = 3
+
+    assert scheduler.schedule.table == {"a": [1, {"b": 2}]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        ("cosine", {"steps": 2}),
+        ("step", {"milestones": {1: {"dice": 0.5, "bce": 0.5}}}),
+        ("performance", {"patience": 0, "eta": 1.0}),
+    ],
+)
+def test_a_run_at_the_end_of_its_way_resumes(kind, params):
+    """A loss that is loaded first may have the weights that its schedule ends with: the state knows the base."""
+    loss, other = make(), make()
+    scheduler = schedule(loss, kind, **params)
+    for epoch in range(3):
+        scheduler.step(epoch, {"val_loss": 1.0})
+    other.load_state_dict(loss.state_dict())
+    resumed = schedule(other, kind, **params)
+    resumed.load_state_dict(scheduler.state_dict())
+
+    assert loss.weights == {"dice": 0.5, "bce": 0.5}
+    assert resumed.step(3, {"val_loss": 1.0}) == scheduler.step(3, {"val_loss": 1.0})
+
+
+@pytest.mark.parametrize("kind", ["cosine", "performance"])
+def test_defaults_that_move_nothing_are_refused(kind):
+    """The balanced preset has the weights that the defaults go to, and the first step says so, whatever it is told."""
+    loss = LossManager.create_loss_function(get_preset_loss_config("balanced_segmentation"))
+
+    with pytest.raises(LossConfigError, match="the same weight for all"):
+        schedule(loss, kind).step()
+
+
+@pytest.mark.parametrize(
+    "number",
+    [np.array(0.5), np.array([0.5]), np.float32(0.5), torch.tensor(0.5), torch.tensor([[0.5]]), 0.5],
+    ids=repr,
+)
+def test_numbers_in_arrays_are_numbers(number):
+    """A metric may be an array or a tensor of one number, of any shape."""
+    expected = schedule(make()).step(0, {"dice_loss": 0.5, "bce_loss": 0.2})
+
+    assert schedule(make()).step(0, {"dice_loss": number, "bce_loss": 0.2}) == expected
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [np.array([0.5, 0.5]), np.array("low"), np.array(True), torch.tensor(True), "low", None, [0.5]],
+    ids=repr,
+)
+def test_what_is_no_number_is_none(thing):
+    """A metric that is not one number does not count."""
+    with pytest.raises(LossInputError, match=r"but not \['dice_loss'\]"):
+        schedule(make()).step(0, {"dice_loss": thing, "bce_loss": 0.2})
+
+
+def test_metrics_in_place_of_the_epoch_are_told():
+    """Who hands metrics over as the first argument is told where they go."""
+    with pytest.raises(LossConfigError, match=r"epoch is \{'dice_loss': 1\}; metrics are the second argument"):
+        schedule(make()).step({"dice_loss": 1})
+
+
+def test_learnt_runs_resume_when_the_scheduler_is_made_first():
+    """With the scheduler and `train_with` first, the states of loss, optimizer and scheduler go on to the bit."""
+
+    def begin():
+        loss, weight = make(), nn.Parameter(torch.ones(()))
+        optimizer = torch.optim.Adam([weight], lr=0.1)
+        scheduler = schedule(loss, method="uncertainty")
+        scheduler.train_with(optimizer)
+        return loss, weight, optimizer, scheduler
+
+    def train(loss, weight, optimizer, scheduler, batches):
+        for batch in batches:
+            pred, target = draw(batch)
+            optimizer.zero_grad()
+            loss(weight * pred.detach(), target).backward()
+            optimizer.step()
+        return scheduler.step()
+
+    whole, stopped, resumed = begin(), begin(), begin()
+    train(*whole, range(3))
+    train(*stopped, range(3))
+    for old, new in zip((stopped[0], *stopped[2:]), (resumed[0], *resumed[2:]), strict=True):
+        new.load_state_dict(old.state_dict())
+    with torch.no_grad():
+        resumed[1].copy_(stopped[1])
+
+    assert train(*resumed, range(3, 6)) == train(*whole, range(3, 6))
 
 
 def test_base_weights_come_from_the_state():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from mlc_losses.options import require_flag
 from mlc_losses.records import LossMoment
 from mlc_losses.schedules import state as states
 from mlc_losses.schedules.options import require_count, require_text
-from mlc_losses.schedules.told import average_processes, count_processes, read_losses, read_metrics
-from mlc_losses.schedules.weights import require_weights
+from mlc_losses.schedules.told import average_processes, count_processes, read_epoch, read_losses, read_metrics
+from mlc_losses.schedules.weights import require_numbers, require_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +41,8 @@ class LossScheduler:
 
     Args:
         loss: A combined loss, or deep supervision of one; compiled or wrapped, too.
-        schedule: What decides; a fresh one, from `loss_schedules().make`.
+        schedule: What decides, from `loss_schedules().make`. A copy of it is kept and starts afresh, so that several
+            schedulers may be made with one.
         prefix: What metrics have before the names of components.
         distributed: Whether losses and metrics are averaged over all processes first. All must then call `step`
             together. Where there are several processes it must be said, for they must not drift apart.
@@ -53,7 +55,7 @@ class LossScheduler:
         self, loss: Loss, schedule: LossSchedule, *, prefix: str = "", distributed: bool | None = None
     ) -> None:
         self.loss = _find_combined(loss)
-        self.schedule = schedule
+        self.schedule = copy.deepcopy(schedule)  # what it remembers is of this loss
         self.prefix = require_text("prefix", prefix)
         self.distributed = None if distributed is None else require_flag("distributed", distributed)
         if self.loss.learnt and not schedule.learns:
@@ -67,7 +69,7 @@ class LossScheduler:
         self._base = dict(self.loss.weights)
         self._weights = dict(self._base)
         self._trained = not schedule.learns
-        schedule.start(dict(self._base))
+        self.schedule.start(dict(self._base))
         self._recorder = self.loss.record() if schedule.needs_losses else None
         if self._recorder is not None:
             self._recorder.clear()  # an earlier scheduler of the same loss may have left something
@@ -91,7 +93,7 @@ class LossScheduler:
                 not said to be averaged or not, or weights are to be learnt and no optimizer was handed over.
         """
         self._require_ready()
-        epoch = None if epoch is None else require_count("epoch", epoch)
+        epoch = read_epoch(epoch)
         numbers = read_metrics(metrics)
         losses = None
         if self._recorder is not None:
@@ -146,19 +148,25 @@ class LossScheduler:
         """Take over what `state_dict` returned, and write its weights into the loss.
 
         Raises:
-            LossConfigError: If it is of other components or options; names both sides, and changes nothing.
+            LossConfigError: If it is of other components or options, lacks a key, or has what `state_dict` never
+                returns; names the key or both sides, and changes nothing.
         """
         rest = states.check_state(state, self._identify())
-        base = {name: state["w0"][name] for name in self._base}
-        self.schedule.start(dict(base))
-        self.schedule.load_state_dict(rest)
-        self._base = base
-        self._step, self.skipped = state["t"], state["skipped"]
+        step, skipped = (require_count(f"the state's {key}", state[key]) for key in ("t", "skipped"))
+        if skipped > step:
+            msg = f"the state's skipped is {skipped} of {step} steps (t); load what state_dict returned"
+            raise LossConfigError(msg)
+        base, weights = (require_weights(f"the state's {key}", state[key], self._base) for key in ("w0", "w"))
+        learnt = require_numbers("the state's s", state["s"], self.loss.learnt)
+        states.check_recorded(state["recorded"], self._base, wanted=self._recorder is not None)
+        schedule = self._restore(base, rest)
+        # nothing below can fail
+        self.schedule, self._base, self._step, self.skipped = schedule, base, step, skipped
         for name, one in self.loss.learnt.items():
-            one.detach().fill_(state["s"][name])
-        if self._recorder is not None and state["recorded"] is not None:
+            one.detach().fill_(learnt[name])
+        if self._recorder is not None:
             self._recorder.load_state(state["recorded"])
-        self._write(state["w"])
+        self._write(weights)
 
     def explain(self) -> str:
         """Return the formula in use with its options, and the weights as they are, for people."""
@@ -174,6 +182,22 @@ class LossScheduler:
             "config": config,
             "config_digest": states.digest({"type": self.schedule.name, **config}),
         }
+
+    def _restore(self, base: Mapping[str, float], state: Mapping[str, Any]) -> LossSchedule:
+        """Return a copy of the schedule that has taken over *state*; the schedule itself stays as it is."""
+        schedule = copy.deepcopy(self.schedule)
+        try:
+            schedule.start(dict(base))
+            schedule.load_state_dict(state)
+        except LossConfigError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            msg = (
+                f"schedule {schedule.name!r} cannot take over {dict(state)!r} ({type(error).__name__}: {error}); load "
+                f"what state_dict returned"
+            )
+            raise LossConfigError(msg) from error
+        return schedule
 
     def _require_ready(self) -> None:
         if count_processes() > 1 and self.distributed is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlc_hooks.hints import known_names, nearest
 from mlc_losses.catalogs import loss_schedules
 from mlc_losses.errors import LossConfigError
+from mlc_losses.schedules.options import copy_plain
 
 if TYPE_CHECKING:
     from mlc_losses.protocols import LossSchedule
@@ -44,7 +45,7 @@ def read_schedule_config(config: object) -> dict[str, Any]:
 
 
 def make_schedule(name: str, options: Mapping[str, Any]) -> LossSchedule:
-    """Make the schedule called *name* with the *options* that its factory takes.
+    """Make the schedule called *name* with copies of the *options* that its factory takes.
 
     Raises:
         UnknownNameError: If nobody offers *name*.
@@ -57,4 +58,4 @@ def make_schedule(name: str, options: Mapping[str, Any]) -> LossSchedule:
                 known = known_names("It takes", parameters)
                 msg = f"loss schedule {name!r} does not take {key!r}.{nearest(key, parameters)} {known}"
                 raise LossConfigError(msg)
-    return loss_schedules().make(name, **options)
+    return loss_schedules().make(name, **copy_plain(options))

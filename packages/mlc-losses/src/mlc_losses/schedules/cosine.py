@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from mlc_losses.errors import LossConfigError
 from mlc_losses.options import require_flag, require_number
-from mlc_losses.schedules.options import no_state, plain_options, require_count
-from mlc_losses.schedules.weights import equal_weights, require_weights
+from mlc_losses.schedules.options import keep_copies, no_state, plain_options, require_count
+from mlc_losses.schedules.weights import equal_weights, require_weights, same_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["CosineSchedule"]
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, field_transformer=keep_copies)
 class CosineSchedule:
     """Go from the base weights w⁰ to the end weights e, slowly at both ends (Loshchilov & Hutter 2017, for rates).
 
@@ -54,6 +55,18 @@ class CosineSchedule:
         if self.cycles is not None:
             require_count("cycles", self.cycles, low=1)
         require_number("period_multiplier", self.period_multiplier, low=1.0)
+        if self.cycles == 1 and self.period_multiplier != 1:
+            msg = (
+                f"period_multiplier is {self.period_multiplier:g}, but cycles is 1 and there is no second way to make "
+                f"longer; give more cycles (None is for ever), or leave period_multiplier out"
+            )
+            raise LossConfigError(msg)
+        if not self.keep_sum and self.end is None:
+            msg = (
+                "keep_sum=False lets end have another sum, but there is no end, and the default keeps the sum; give "
+                "end, or leave keep_sum out"
+            )
+            raise LossConfigError(msg)
 
     @property
     def keeps_sum(self) -> bool:
@@ -70,7 +83,16 @@ class CosineSchedule:
         self._end = require_weights("end", end, base, keep_sum=self.keeps_sum)
 
     def decide(self, moment: LossMoment) -> dict[str, float]:
-        """Return the weights at this step."""
+        """Return the weights at this step.
+
+        Raises:
+            LossConfigError: If it is the first step, and the end weights are the base weights.
+        """
+        # not in start: a loss that was loaded at the end of the way has the end weights until the state is loaded
+        if moment.step == 1 and same_weights(self._end, moment.base):
+            given = "the default end, the same weight for all," if self.end is None else "end"
+            msg = f"{given} is {self._end}, which the base weights are already, so none would move; give another end"
+            raise LossConfigError(msg)
         left = self._measure(moment.step)
         base = math.sin(math.pi * (0.5 - left)) / 2 + 0.5  # (1 + cos πτ) / 2, exact at 0, ½ and 1
         return {name: self._end[name] * (1 - base) + moment.base[name] * base for name in moment.base}

@@ -13,7 +13,16 @@ from mlc_losses.errors import LossConfigError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["no_state", "plain_options", "require_count", "require_keys", "require_text"]
+__all__ = [
+    "copy_plain",
+    "keep_copies",
+    "no_state",
+    "plain_options",
+    "require_count",
+    "require_integer",
+    "require_keys",
+    "require_text",
+]
 
 
 def require_count(name: str, value: object, *, low: int = 0) -> int:
@@ -28,6 +37,18 @@ def require_count(name: str, value: object, *, low: int = 0) -> int:
     return int(value)
 
 
+def require_integer(name: str, value: object) -> int:
+    """Return *value* if it is an integer.
+
+    Raises:
+        LossConfigError: If it is anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        msg = f"{name} is {value!r}; give an integer"
+        raise LossConfigError(msg)
+    return int(value)
+
+
 def require_text(name: str, value: object) -> str:
     """Return *value* if it is text.
 
@@ -38,6 +59,22 @@ def require_text(name: str, value: object) -> str:
         msg = f"{name} is {value!r}; give text"
         raise LossConfigError(msg)
     return value
+
+
+def copy_plain(value: Any) -> Any:
+    """Return *value* with copies of all mappings and lists in it, and NumPy's numbers as Python's."""
+    if isinstance(value, Mapping):
+        return {key: copy_plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [copy_plain(one) for one in value]
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def keep_copies(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """Make an attrs class keep `copy_plain` of its options: what their owner writes to them later is not followed."""
+    return [one.evolve(converter=copy_plain) if one.init else one for one in fields]
 
 
 def plain_options(schedule: attrs.AttrsInstance) -> dict[str, Any]:

@@ -10,8 +10,15 @@ import attrs
 from mlc_hooks.hints import known_names, nearest
 from mlc_losses.errors import LossConfigError
 from mlc_losses.options import require_choice, require_number
-from mlc_losses.schedules.options import plain_options, require_count, require_keys, require_text
-from mlc_losses.schedules.weights import Bounds, equal_weights, project, require_weights
+from mlc_losses.schedules.options import keep_copies, plain_options, require_count, require_keys, require_text
+from mlc_losses.schedules.weights import (
+    Bounds,
+    equal_weights,
+    project,
+    require_differing,
+    require_weights,
+    same_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PerformanceSchedule"]
 
+PACE = 0.5
+"""How much of the way to the target weights go at a time, where `eta` is left out."""
 
-@attrs.define(kw_only=True)
+
+@attrs.define(kw_only=True, field_transformer=keep_copies)
 class PerformanceSchedule:
     """Change the weights after *patience* steps in which a metric did not improve (as `ReduceLROnPlateau` does rates).
 
@@ -36,7 +46,7 @@ class PerformanceSchedule:
         patience: How many steps without improvement are borne: the next one changes the weights.
         cooldown: For how many steps after a change nothing is counted.
         target: Where the weights go. The default is the same for all.
-        eta: How much of the way they go at a time.
+        eta: How much of the way they go at a time, above 0. The default is 0.5.
         factors: What each weight is multiplied by, in place of *target* and *eta*.
         min_delta: A change that moves no weight by more than this is not made.
         max_moves: How many changes there are at most.
@@ -55,12 +65,13 @@ class PerformanceSchedule:
     patience: int = 10
     cooldown: int = 0
     target: Mapping[str, float] | None = None
-    eta: float = 0.5
+    eta: float | None = None
     factors: Mapping[str, float] | None = None
     min_delta: float = 1e-8
     max_moves: int | None = None
     min_weight: float = 0.0
     max_weight: float | None = None
+    _pace: float = attrs.field(default=PACE, init=False)
     _bounds: Bounds = attrs.field(init=False)
     _best: float | None = attrs.field(default=None, init=False)
     _bad: int = attrs.field(default=0, init=False)
@@ -72,36 +83,47 @@ class PerformanceSchedule:
         require_choice("mode", self.mode, ("min", "max"))
         require_choice("threshold_mode", self.threshold_mode, ("rel", "abs"))
         require_number("threshold", self.threshold)
-        require_number("eta", self.eta, high=1.0)
         require_number("min_delta", self.min_delta)
         require_count("patience", self.patience)
         require_count("cooldown", self.cooldown)
         if self.max_moves is not None:
-            require_count("max_moves", self.max_moves)
+            require_count("max_moves", self.max_moves, low=1)
         if self.target is not None and self.factors is not None:
             msg = "target says where weights go and factors by how much they change; give one of the two"
             raise LossConfigError(msg)
+        if self.factors is not None and self.eta is not None:
+            msg = f"eta is {self.eta!r}, but it is for a target, and here are factors; give one of the two"
+            raise LossConfigError(msg)
+        if self.factors is None:
+            self.eta = self._pace = require_number("eta", PACE if self.eta is None else self.eta, high=1.0)
+            if self._pace == 0:
+                msg = "eta is 0, with which no weight moves; give more, such as 0.5"
+                raise LossConfigError(msg)
         self._bounds = Bounds(low=self.min_weight, high=self.max_weight)
 
     def start(self, base: Mapping[str, float]) -> None:
         """Hear the base weights.
 
         Raises:
-            LossConfigError: If the options are for other components, or the base weights are out of bounds.
+            LossConfigError: If the options are for other components or move nothing, or weights are out of bounds.
         """
         if self.target is not None:
-            require_weights("target", self.target, base, keep_sum=True)
+            self._bounds.require("target", require_weights("target", self.target, base, keep_sum=True))
         if self.factors is not None:
-            require_weights("factors", self.factors, base)
+            require_differing("factors", require_weights("factors", self.factors, base))
         self._bounds.require("the loss", base)
         self._bounds.require_room(base)
+        self._best, self._bad, self._resting, self._moves = None, 0, 0, 0
 
     def decide(self, moment: LossMoment) -> dict[str, float] | None:
         """Return the weights at this step.
 
         Raises:
-            LossConfigError: If the metric is not among those of *moment*.
+            LossConfigError: If the metric is not among those of *moment*, or it is the first step, and no move to the
+                target would be greater than *min_delta*.
         """
+        if moment.step == 1:
+            self._require_way(moment.base)
         if self.monitor not in moment.metrics:
             close, known = nearest(self.monitor, moment.metrics), known_names("There are", moment.metrics)
             msg = (
@@ -138,16 +160,30 @@ class PerformanceSchedule:
             LossConfigError: If *state* is of something else.
         """
         require_keys(self.name, state, ("best", "bad", "cooldown", "moves"))
-        self._best, self._bad = state["best"], state["bad"]
-        self._resting, self._moves = state["cooldown"], state["moves"]
+        best = None if state["best"] is None else require_number("the state's best", state["best"], low=-math.inf)
+        bad, resting, moves = (require_count(f"the state's {one}", state[one]) for one in ("bad", "cooldown", "moves"))
+        self._best, self._bad, self._resting, self._moves = best, bad, resting, moves
 
     def explain(self) -> str:
         """Return the formula in use with its options, for people."""
-        change = f"(1 - {self.eta:g}) w + {self.eta:g} target" if self.factors is None else "w factors"
+        change = f"(1 - {self._pace:g}) w + {self._pace:g} target" if self.factors is None else "w factors"
         return (
             f"performance: w <- P({change}) after {self.patience} steps without a better {self.monitor} ({self.mode}, "
             f"{self.threshold_mode} {self.threshold:g}), then {self.cooldown} of rest"
         )
+
+    def _require_way(self, base: Mapping[str, float]) -> None:
+        """Refuse to go from the *base* weights to where they are; at `start` a loaded loss may be there by right."""
+        if self.factors is not None:
+            return
+        target = self.target or equal_weights(base)
+        if same_weights(target, base, slack=self.min_delta / self._pace):
+            given = "the default target, the same weight for all," if self.target is None else "target"
+            msg = (
+                f"{given} is {dict(target)} and the base weights are {dict(base)}, so that no move would be greater "
+                f"than min_delta={self.min_delta:g}; give another target, or factors"
+            )
+            raise LossConfigError(msg)
 
     def _is_better(self, now: float) -> bool:
         if self._best is None:
@@ -165,7 +201,7 @@ class PerformanceSchedule:
             wanted = {name: one * self.factors[name] for name, one in old.items()}
         else:
             target = self.target or equal_weights(moment.base)
-            wanted = {name: (1 - self.eta) * one + self.eta * target[name] for name, one in old.items()}
+            wanted = {name: (1 - self._pace) * one + self._pace * target[name] for name, one in old.items()}
         if not any(wanted.values()):
             return old
         new = project(wanted, math.fsum(moment.base.values()), self._bounds)

@@ -11,8 +11,8 @@ import attrs
 
 from mlc_losses.errors import LossConfigError
 from mlc_losses.options import require_flag
-from mlc_losses.schedules.options import no_state, plain_options, require_count
-from mlc_losses.schedules.weights import Bounds, project, require_weights
+from mlc_losses.schedules.options import keep_copies, no_state, plain_options, require_count
+from mlc_losses.schedules.weights import Bounds, project, require_differing, require_weights, same_weights
 
 if TYPE_CHECKING:
     from mlc_losses.records import LossMoment
@@ -22,7 +22,7 @@ __all__ = ["StepSchedule"]
 EXAMPLE = "{'milestones': {30: {'dice': 0.5, 'bce': 0.5}}} or {'step_size': 30, 'gamma': {'dice': 0.5, 'bce': 1.0}}"
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, field_transformer=keep_copies)
 class StepSchedule:
     """Hold the weights between steps and change them at once, by a table or by factors (as rates do in `StepLR`).
 
@@ -62,6 +62,12 @@ class StepSchedule:
             raise LossConfigError(msg)
         if self.milestones is None:
             require_count("step_size", self.step_size, low=1)
+            if not self.keep_sum:
+                msg = (
+                    "keep_sum=False lets milestones have another sum, but what comes of gamma always has that of the "
+                    "base weights; leave keep_sum out, or give milestones"
+                )
+                raise LossConfigError(msg)
             return
         if self._bounds != Bounds():
             msg = (
@@ -84,11 +90,22 @@ class StepSchedule:
         for step, weights in self._table.items():
             require_weights(f"milestones[{step}]", weights, base, keep_sum=self.keep_sum)
         if self.gamma is not None:
-            require_weights("gamma", self.gamma, base)
+            factors = require_weights("gamma", self.gamma, base)
+            require_differing("gamma", factors)
             self._bounds.require_room(base)
 
     def decide(self, moment: LossMoment) -> dict[str, float]:
-        """Return the weights at this step."""
+        """Return the weights at this step.
+
+        Raises:
+            LossConfigError: If it is the first step, and all milestones have the base weights.
+        """
+        # not in start: a loss that was loaded after the milestones has their weights until the state is loaded
+        if moment.step == 1 and self._table and all(same_weights(one, moment.base) for one in self._table.values()):
+            msg = (
+                f"milestones have the weights {dict(moment.base)}, as before the first, so none would move; give others"
+            )
+            raise LossConfigError(msg)
         if self.gamma is None or self.step_size is None:
             passed = bisect.bisect_right(list(self._table), moment.step)
             return {name: float(one) for name, one in [moment.base, *self._table.values()][passed].items()}

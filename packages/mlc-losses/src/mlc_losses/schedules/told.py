@@ -10,14 +10,27 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed
 
-from mlc_losses.errors import LossInputError
+from mlc_losses.errors import LossConfigError, LossInputError
+from mlc_losses.schedules.options import require_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlc_losses.recording import Recorder
 
-__all__ = ["average_processes", "count_processes", "read_losses", "read_metrics"]
+__all__ = ["average_processes", "count_processes", "read_epoch", "read_losses", "read_metrics"]
+
+
+def read_epoch(epoch: object) -> int | None:
+    """Return *epoch* if it is a number from 0, or `None`.
+
+    Raises:
+        LossConfigError: If it is anything else, such as the metrics.
+    """
+    if isinstance(epoch, Mapping):
+        msg = f"epoch is {epoch!r}; metrics are the second argument: step(epoch, metrics), or step(metrics=metrics)"
+        raise LossConfigError(msg)
+    return None if epoch is None else require_count("epoch", epoch)
 
 
 def read_metrics(metrics: object) -> dict[str, float]:
@@ -36,8 +49,11 @@ def read_metrics(metrics: object) -> dict[str, float]:
 
 
 def _number(one: object) -> float | None:
-    if isinstance(one, torch.Tensor):
-        return float(one.detach()) if one.numel() == 1 else None
+    """Return *one* as a float: a number, or an array or tensor of one number, whoever made it."""
+    size = one.numel() if isinstance(one, torch.Tensor) else getattr(one, "size", None)
+    item = getattr(one, "item", None)
+    if isinstance(size, int) and size == 1 and callable(item):
+        one = item()
     return None if isinstance(one, bool) or not isinstance(one, Real) else float(one)
 
 

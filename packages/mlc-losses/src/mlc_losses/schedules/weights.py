@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
@@ -11,7 +11,16 @@ import attrs
 from mlc_losses.errors import LossConfigError
 from mlc_losses.options import require_number
 
-__all__ = ["Bounds", "equal_weights", "project", "require_weights", "same_sum"]
+__all__ = [
+    "Bounds",
+    "equal_weights",
+    "project",
+    "require_differing",
+    "require_numbers",
+    "require_weights",
+    "same_sum",
+    "same_weights",
+]
 
 SLACK = 1e-12
 """How far a sum may be off, relative to itself, from rounding alone."""
@@ -63,6 +72,12 @@ class Bounds:
                 f"of the base weights; give wider bounds"
             )
             raise LossConfigError(msg)
+        if self.low * count >= total * (1 - SLACK) or total >= high * count * (1 - SLACK):
+            msg = (
+                f"{count} weights from min_weight={self.low:g} to max_weight={self.high} have the sum {total:g} of the "
+                f"base weights in one way only, so that none could move; give wider bounds"
+            )
+            raise LossConfigError(msg)
 
 
 def project(weights: Mapping[str, float], total: float, bounds: Bounds) -> dict[str, float]:
@@ -104,9 +119,28 @@ def same_sum(weights: Mapping[str, float], total: float) -> bool:
     return abs(sum(weights.values()) - total) <= SLACK * total  # fsum would raise where a sum overflows
 
 
+def same_weights(some: Mapping[str, float], others: Mapping[str, float], *, slack: float = 0.0) -> bool:
+    """Say whether no weight of *some* is further from that of *others* than *slack*, but for rounding."""
+    slack = max(slack, SLACK * max(others.values()))
+    return all(abs(one - others[name]) <= slack for name, one in some.items())
+
+
 def equal_weights(base: Mapping[str, float]) -> dict[str, float]:
     """Return the same weight for all components, with the sum of *base*."""
     return dict.fromkeys(base, math.fsum(base.values()) / len(base))
+
+
+def require_numbers(name: str, value: Any, names: Collection[str], *, low: float = -math.inf) -> dict[str, float]:
+    """Return *value*, called *name*, as one finite number of at least *low* for each component in *names*.
+
+    Raises:
+        LossConfigError: If components differ, or one has no such number.
+    """
+    if not isinstance(value, Mapping) or set(value) != set(names):
+        shown = sorted(value, key=str) if isinstance(value, Mapping) else repr(value)
+        msg = f"{name} is for {shown}, but the loss has the components {sorted(names)}; give a number for each of them"
+        raise LossConfigError(msg)
+    return {component: require_number(f"{name}[{component!r}]", value[component], low=low) for component in names}
 
 
 def require_weights(name: str, value: Any, base: Mapping[str, float], *, keep_sum: bool = False) -> dict[str, float]:
@@ -115,12 +149,8 @@ def require_weights(name: str, value: Any, base: Mapping[str, float], *, keep_su
     Raises:
         LossConfigError: If components differ, a weight is none, or *keep_sum* and the sum is another.
     """
-    if not isinstance(value, Mapping) or set(value) != set(base):
-        shown = sorted(value) if isinstance(value, Mapping) else repr(value)
-        msg = f"{name} is for {shown}, but the loss has the components {sorted(base)}; give a number for each of them"
-        raise LossConfigError(msg)
-    weights = {component: require_number(f"{name}[{component!r}]", value[component]) for component in base}
-    total, wanted = math.fsum(weights.values()), math.fsum(base.values())
+    weights = require_numbers(name, value, base, low=0.0)
+    total, wanted = sum(weights.values()), sum(base.values())  # fsum would raise where a sum overflows
     if total == 0:
         msg = f"{name} is 0 for all components, so nothing would be learnt; give one above 0"
         raise LossConfigError(msg)
@@ -131,3 +161,17 @@ def require_weights(name: str, value: Any, base: Mapping[str, float], *, keep_su
         )
         raise LossConfigError(msg)
     return weights
+
+
+def require_differing(name: str, factors: Mapping[str, float]) -> None:
+    """Refuse *factors* called *name* that are the same for all components.
+
+    Raises:
+        LossConfigError: Naming them.
+    """
+    if len(set(factors.values())) == 1:
+        msg = (
+            f"{name} is the same for all components: {dict(factors)}; the sum of the weights is restored, so none "
+            f"would move: give one that differs"
+        )
+        raise LossConfigError(msg)

@@ -155,6 +155,27 @@ class ScheduleContract:
         with pytest.raises(LossConfigError, match=f"'other_{name}'.*'{name}'"):
             scheduler.load_state_dict(state)
 
+    def test_state_that_lacks_a_key_changes_nothing(self, schedule: LossSchedule) -> None:
+        """A state without any one of its keys is refused, and nothing of the rest is loaded."""
+        scheduler = self.begin(schedule)
+        before = scheduler.state_dict()
+        for key in before:
+            state = {name: one for name, one in before.items() if name != key}
+
+            with pytest.raises(LossConfigError):
+                scheduler.load_state_dict({name: 7 if name == "t" else one for name, one in state.items()})
+            assert scheduler.state_dict() == before
+
+    def test_options_are_copies(self, schedule: LossSchedule) -> None:
+        """Who writes into the options that it tells changes nothing in it."""
+        options = schedule.options()
+        expected = copy.deepcopy(dict(options))
+        for one in options.values():
+            if isinstance(one, dict):
+                one.clear()
+
+        assert dict(schedule.options()) == expected
+
     def test_depends_on_nothing_else(self, schedule: LossSchedule) -> None:
         """Two that are told the same decide the same, and neither draws from anyone's random numbers."""
 

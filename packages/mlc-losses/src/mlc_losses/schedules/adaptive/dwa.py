@@ -8,6 +8,7 @@ import attrs
 
 from mlc_losses.options import require_number
 from mlc_losses.schedules.adaptive.trail import ratio, softmax
+from mlc_losses.schedules.options import keep_copies
 
 if TYPE_CHECKING:
     from mlc_losses.schedules.adaptive.trail import Trail
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["DynamicWeightAverage"]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=keep_copies)
 class DynamicWeightAverage:
     """Weigh each component by how much of its loss is left: ŵ = S · softmax(r / temperature) (Liu et al. 2019).
 

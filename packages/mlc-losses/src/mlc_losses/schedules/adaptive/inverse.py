@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 
 from mlc_losses.options import require_number
+from mlc_losses.schedules.options import keep_copies
 
 if TYPE_CHECKING:
     from mlc_losses.schedules.adaptive.trail import Trail
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Inverse"]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=keep_copies)
 class Inverse:
     """Weigh each component by the inverse of its average loss: `ŵ ∝ w⁰ / (|l̄| + eps)`.
 

@@ -10,6 +10,7 @@ import attrs
 from mlc_losses.errors import LossConfigError
 from mlc_losses.options import require_number
 from mlc_losses.schedules.adaptive.trail import draw, ratio, softmax
+from mlc_losses.schedules.options import keep_copies, require_integer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ReLoBRaLo"]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=keep_copies)
 class ReLoBRaLo:
     """Weigh by what is left of each loss, since the last step and at times since the first (Bischof & Kraus 2021).
 
@@ -52,8 +53,9 @@ class ReLoBRaLo:
         require_number("alpha", self.alpha, high=1.0)
         require_number("lookback", self.lookback, high=1.0)
         require_number("temperature", self.temperature, low=1e-6)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            msg = f"seed is {self.seed!r}; give an integer"
+        require_integer("seed", self.seed)
+        if self.alpha == 1 and self.lookback == 1:
+            msg = "alpha and lookback are both 1, with which the weights always stay; give less for one of them"
             raise LossConfigError(msg)
 
     def propose(self, trail: Trail) -> dict[str, float] | None:

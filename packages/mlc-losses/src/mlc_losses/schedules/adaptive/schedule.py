@@ -10,8 +10,8 @@ import attrs
 from mlc_losses.errors import LossConfigError
 from mlc_losses.options import require_number
 from mlc_losses.schedules.adaptive.trail import Trail
-from mlc_losses.schedules.options import plain_options, require_count, require_keys
-from mlc_losses.schedules.weights import Bounds, project
+from mlc_losses.schedules.options import keep_copies, plain_options, require_count, require_keys
+from mlc_losses.schedules.weights import Bounds, project, require_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["AdaptiveSchedule"]
 
+AVERAGES = ("ema", "prev", "first")
+LOAD = "load what state_dict returned"
 
-@attrs.define(kw_only=True)
+
+@attrs.define(kw_only=True, field_transformer=keep_copies)
 class AdaptiveSchedule:
     """Let the weights follow the average losses l̄ of the components, as *method* says.
 
@@ -48,6 +51,7 @@ class AdaptiveSchedule:
     hold: int = 0
     min_weight: float = 0.0
     max_weight: float | None = None
+    _names: tuple[str, ...] = attrs.field(default=(), init=False)
     _bounds: Bounds = attrs.field(init=False)
     _sums: dict[str, float] = attrs.field(factory=dict, init=False)
     _before: dict[str, float] | None = attrs.field(default=None, init=False)
@@ -76,6 +80,8 @@ class AdaptiveSchedule:
             raise LossConfigError(msg)
         self._bounds.require("the loss", base)
         self._bounds.require_room(base)
+        self._names = tuple(base)
+        self._sums, self._before, self._first, self._count = {}, None, None, 0
 
     def decide(self, moment: LossMoment) -> dict[str, float]:
         """Return the weights at this step.
@@ -128,10 +134,16 @@ class AdaptiveSchedule:
             LossConfigError: If *state* is of something else.
         """
         require_keys(self.name, state, ("ema", "prev", "first", "rng"))
-        self._sums = dict(state["ema"])
-        self._before = None if state["prev"] is None else dict(state["prev"])
-        self._first = None if state["first"] is None else dict(state["first"])
-        self._count = state["rng"]
+        count = require_count("the state's rng", state["rng"])
+        if count == 0:
+            for key, nothing in (("ema", {}), ("prev", None), ("first", None)):
+                if state[key] != nothing:
+                    msg = f"the state's {key} is {state[key]!r}, but rng says that no step was counted; {LOAD}"
+                    raise LossConfigError(msg)
+            self._sums, self._before, self._first, self._count = {}, None, None, 0
+            return
+        sums, before, first = (require_numbers(f"the state's {key}", state[key], self._names) for key in AVERAGES)
+        self._sums, self._before, self._first, self._count = sums, before, first, count
 
     def explain(self) -> str:
         """Return the formula in use with its options, for people."""

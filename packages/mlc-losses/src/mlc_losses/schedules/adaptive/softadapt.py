@@ -10,6 +10,7 @@ import attrs
 from mlc_losses.errors import LossConfigError
 from mlc_losses.options import require_flag, require_number
 from mlc_losses.schedules.adaptive.trail import slope, softmax
+from mlc_losses.schedules.options import keep_copies
 
 if TYPE_CHECKING:
     from mlc_losses.schedules.adaptive.trail import Trail
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["SoftAdapt"]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=keep_copies)
 class SoftAdapt:
     """Weigh each component by the slope s of its loss: ŵ ∝ w⁰ · exp(beta (s - max s)) (Heydari et al. 2019).
 
