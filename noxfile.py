@@ -120,7 +120,7 @@ def alone(session: nox.Session, package: str) -> None:
     folder = ROOT / "build" / "wheels"
     places = build_wheels(folder)
     wheel = next(folder.glob(f"{package.replace('-', '_')}-*.whl"))
-    extras = "[plots]" if package == "mlc-trainer" else ""
+    extras = {"mlc-losses": "[testing]", "mlc-trainer": "[plots]"}.get(package, "")
     install(session, *places, f"{wheel}{extras}", *GROUPS["test"])
     code = "from importlib.metadata import distributions as d; print(*sorted({one.name for one in d()}))"
     installed = str(session.run("python", "-c", code, silent=True)).split()

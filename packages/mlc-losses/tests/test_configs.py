@@ -171,6 +171,7 @@ def test_presets_are_for_every_mode(name, mode):
         ({"type": "dice", "smooth": "x"}, "smooth is 'x'"),
         ({"type": "combined"}, "needs components"),
         ({"type": "combined", "dice_wieght": 0.7}, "Did you mean 'dice_weight'"),
+        ({"type": "combined", "dice_weight": 0.7, "bce_weigth": 0.3}, "Did you mean 'bce_weight'"),
         ({"type": "combined", "dice_weight": 1, "dice_conf": {}}, "Did you mean 'dice_config'"),
         ({"type": "combined", "dice_weight": 1, "smooth": 1}, "'smooth' is an option of .* say it in dice_config"),
         (

@@ -284,7 +284,7 @@ def _join(found: Sequence[Tensor]) -> tuple[float, float]:
 
 
 def _way_out(target: Tensor, low: float, high: float) -> str:
-    if low == 0 and high == 255:
+    if low in {0, 255} and high == 255:
         return "pass target > 0, or target / 255 if it is soft; ignore_index=255 if nobody labelled those voxels"
     if low >= 0 and not target.is_floating_point():
         return "pass one channel per class, not class numbers, or mode='multiclass'"

@@ -156,5 +156,5 @@ def _explain_key(key: str, known: Collection[str], names: Collection[str]) -> st
     takers = [one for one in names if key in (_known_options(one) or ())] if set(names) <= set(offered) else []
     if takers:
         return f"{key!r} is an option of components; say it in {' or '.join(f'{one}_config' for one in takers)}"
-    close = nearest(key, known) or nearest(key, [f"{one}_weight" for one in offered])
+    close = nearest(key, [*known, *(f"{one}_{what}" for one in offered for what in ("weight", "config"))])
     return f"a combined loss does not take {key!r}.{close} {known_names('Here it takes', known)}"
