@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+
 from mlc_losses.inputs import working_dtype
 from mlc_losses.summation.focal import FocalKernel, is_hard
 from mlc_losses.summation.fused import FusedSums
@@ -50,8 +51,7 @@ def _transformed(pred: Tensor) -> bool:
 
 def _sum_compiled(inputs: Inputs, terms: Sequence[Term]) -> tuple[Tensor, ...]:
     """Return the sums as the compiler likes them: one loop forward, one backward, and nothing kept between the two."""
-
-    from torch.utils.checkpoint import checkpoint  # brings half of the compiler, and a warning where NumPy is missing
+    from torch.utils.checkpoint import checkpoint  # it brings half of the compiler
 
     def add(pred: Tensor) -> tuple[Tensor, ...]:
         way = sum_unrolled if can_unroll(inputs, terms) else sum_plain
