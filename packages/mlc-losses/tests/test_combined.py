@@ -76,8 +76,9 @@ def test_inputs_are_checked_once(monkeypatch):
     monkeypatch.setattr("mlc_losses.base.check_values", lambda *_, **__: calls.append(1))
     make()(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
     make().get_loss_components(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
+    make(lovasz_weight=1)(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
 
-    assert calls == [1, 1]
+    assert calls == [1, 1, 1]
 
 
 def test_breakdown_adds_up():

@@ -96,16 +96,16 @@ class SegmentationLoss(nn.Module):
             msg = f"ignore_index={ignored} is one of the classes, but target holds probabilities; give a mask instead"
             raise LossInputError(msg)
         if self.check_inputs and not torch.compiler.is_compiling():
+            check_values(inputs)
             self.check(inputs)
         return inputs
 
     def check(self, inputs: Inputs) -> None:
-        """Refuse values that would give a wrong loss.
+        """Refuse what all losses take and this one does not; by default nothing.
 
         Raises:
             LossInputError: Naming the tensor, the values that it holds, and the way out.
         """
-        check_values(inputs)
 
     def evaluate(self, inputs: Inputs) -> Tensor:
         """Return the loss of *inputs*, which are known to be good."""

@@ -76,12 +76,11 @@ class LovaszLoss(SegmentationLoss):
         self.empty: Empty = empty
 
     def check(self, inputs: Inputs) -> None:
-        """Refuse values that would give a wrong loss, fractions in the target too.
+        """Refuse fractions in the target.
 
         Raises:
             LossInputError: Naming the tensor, the values that it holds, and the way out.
         """
-        super().check(inputs)
         if not inputs.labelled and inputs.target.is_floating_point():
             t = only_where(inputs.counted(), inputs.target)
             if bool(((t != 0) & (t != 1)).any()):

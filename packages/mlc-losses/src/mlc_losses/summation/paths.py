@@ -31,8 +31,8 @@ __all__ = ["choose_kernel", "sum_terms"]
 def sum_terms(inputs: Inputs, terms: Sequence[Term]) -> tuple[Tensor, ...]:
     """Return the sums of each of *terms*, float64 where the device has it, with a graph to *inputs.pred*.
 
-    Under `torch.compile` these are the plain formulas, which the compiler fuses; else a kernel goes over the tensors
-    once forward and once backward, in blocks on a CPU, whole elsewhere: a loop would wait for launches there.
+    Under `torch.compile`, which fuses them, and under `torch.func` these are plain formulas; else a kernel goes over
+    the tensors once forward and once backward, in blocks on a CPU, whole elsewhere, where a loop waits for launches.
     """
     if torch.compiler.is_compiling():
         return _sum_compiled(inputs, terms)
