@@ -30,8 +30,9 @@ TIMEOUT = timedelta(seconds=20)  # of the process group
 
 def be(rank, count, store, name, arguments):
     """Be one rank, and return what the scenario returned or raised."""
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count, timeout=TIMEOUT)
     try:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count, timeout=TIMEOUT)
+        dist.barrier()  # a rank that is done and gone would break the meeting of those that still connect
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             result = getattr(scenarios, name)(**arguments)
