@@ -66,7 +66,7 @@ def target(new_place):
 
 
 def _rows(registry):
-    with registry._store.rows.read() as tables:
+    with registry._backend.store.rows.read() as tables:
         return {name: list(rows) for name, rows in tables.items()}
 
 
@@ -88,7 +88,7 @@ def test_round_trip_is_lossless(filled, saved, new_place, tmp_path):
             other.register_model("net", "3.0.0", __file__)
             other.promote("net", "3.0.0", "production")
             assert other.audit.verify(expected_head=head).lines == filled.audit.verify().lines + 2
-            assert "3.0.0" == str((other._artifacts._root / "net" / "latest").readlink())
+            assert "3.0.0" == str((other._backend.artifacts._root / "net" / "latest").readlink())
 
 
 def test_identical_files_are_stored_once(registry, weights, tmp_path):
@@ -244,7 +244,7 @@ def test_hostile_export_is_refused_whole(sqlite_saved, target, tmp_path, edit, e
         target.archive.restore(tmp_path / "hostile.tar")
     assert part in str(caught.value)
     assert {name: [] for name in _rows(target)} == _rows(target)
-    assert [] == [one for one in target._artifacts._root.rglob("*") if one.is_file()]
+    assert [] == [one for one in target._backend.artifacts._root.rglob("*") if one.is_file()]
     target.archive.restore(sqlite_saved)
 
 
@@ -304,7 +304,7 @@ def test_files_stay_if_the_commit_may_have_succeeded(sqlite_saved, target, monke
         patch.setattr(SqlRows, "write", lose)
         with pytest.raises(StoreError, match="was lost"):
             target.archive.restore(sqlite_saved)
-    left = sorted(one for one in target._artifacts._root.rglob("*") if one.is_file())
+    left = sorted(one for one in target._backend.artifacts._root.rglob("*") if one.is_file())
     target.archive.restore(sqlite_saved)
 
     assert left
@@ -335,7 +335,7 @@ def test_rows_are_checked_by_the_store_too(target):
     rows["version"][0] |= {"created_by": "", "yank_reason": "", "prerelease": False, "yanked": False, "version": "1.x"}
 
     with pytest.raises(ArchiveError, match="a row of version"):
-        target._store.rows.write(rows, head="")
+        target._backend.store.rows.write(rows, head="")
 
 
 def test_store_without_rows_says_so():

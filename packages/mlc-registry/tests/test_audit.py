@@ -200,7 +200,7 @@ def test_half_a_character_is_refused_by_type(registry, history, weights):
 
 def test_verifying_is_in_nobodys_way(registry, history, publish):
     """It reads as of one moment; writers go on, and are not seen."""
-    with registry._store._snapshot() as connection:
+    with registry._backend.store._snapshot() as connection:
         from mlc_registry.stores.verification import verify
 
         assert 7 == verify(connection).lines

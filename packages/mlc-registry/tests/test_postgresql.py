@@ -95,7 +95,7 @@ def test_questions_are_seeks(database, registry):
     values = {"model": "net", "key": b"", "low": b"", "high": b"\xff", "stage": "production"}
     plans = {}
     for name, question in [("VERSION", queries.VERSION), ("NEWEST", queries.NEWEST), *queries.WITHIN.items()]:
-        prepared = registry._store._reader.prepare(question)
+        prepared = registry._backend.store._reader.prepare(question)
         rows = database.execute(f"EXPLAIN {prepared.text}", prepared.bind(values)).fetchall()
         plans[name] = "\n".join(row[0] for row in rows)
 
@@ -145,7 +145,7 @@ def test_commits_are_durable_whatever_the_server_thinks(registry, database, publ
     database.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
     database.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     database.commit()
-    with registry._store._transaction() as connection:
+    with registry._backend.store._transaction() as connection:
         asked = "SELECT current_setting('synchronous_commit') || ' ' || current_setting('transaction_isolation')"
         assert "on read committed" == connection.exec_driver_sql(asked).scalar()
     publish("1.2.0")

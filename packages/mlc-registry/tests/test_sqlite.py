@@ -96,7 +96,7 @@ def test_questions_are_seeks(registry, publish):
     from mlc_registry.stores import queries
 
     publish("1.0.0")
-    reader = registry._store._reader
+    reader = registry._backend.store._reader
     plans = {}
     for name in ("VERSION", "NEWEST", "STAGED"):
         plans[name] = _plan(reader, getattr(queries, name))
@@ -149,7 +149,7 @@ def test_writes_are_durable_and_readers_do_not_wait(database, registry, root):
 
     assert "1.1.0" == str(registry.resolve("net").version)
     database.rollback()
-    with registry._store._engine.connect() as connection:
+    with registry._backend.store._engine.connect() as connection:
         assert 2 == connection.exec_driver_sql("PRAGMA synchronous").scalar()
         assert 1 == connection.exec_driver_sql("PRAGMA foreign_keys").scalar()
 
@@ -161,7 +161,7 @@ def test_writer_that_waits_too_long_says_so(database, publish, registry, monkeyp
     monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
     database.execute("BEGIN IMMEDIATE")
     with (
-        ModelRegistry(registry._store.home) as impatient,
+        ModelRegistry(registry._backend.store.home) as impatient,
         pytest.raises(StoreError, match=r"registry\.db failed: database is locked"),
     ):
         impatient.yank("net", "1.0.0", "bad")
@@ -326,7 +326,7 @@ def test_registry_that_is_forgotten_lets_go(root, weights):
 def test_question_after_a_failure_is_answered(registry, publish, monkeypatch):
     """A connection that failed is replaced."""
     publish("1.0.0")
-    registry._store._reader._hold().dbapi_connection.close()
+    registry._backend.store._reader._hold().dbapi_connection.close()
     with pytest.raises(StoreError, match="closed database"):
         registry.resolve("net")
 

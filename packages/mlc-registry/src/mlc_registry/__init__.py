@@ -11,22 +11,33 @@ if TYPE_CHECKING:
     from mlc_registry.errors import (
         ArchiveError,
         AuditError,
+        ConstructionError,
         CorruptArtifactError,
         DeliveryError,
+        DependencyError,
         InvalidAddressError,
         InvalidMetadataError,
         InvalidNameError,
         InvalidRangeError,
         InvalidReferenceError,
+        InvalidTagError,
         InvalidVersionError,
         ListenerBusyError,
         ListenerExistsError,
         ListenerNotFoundError,
+        LockError,
         LooseVersionWarning,
+        MigrationError,
         ModelNotFoundError,
+        PolicyConflictError,
+        PolicyError,
+        PromotionRefusedError,
         RegistryError,
         RegistryNotFoundError,
         RegistryWarning,
+        RemovedVersionError,
+        SchemaError,
+        SignatureError,
         SourceError,
         StageConflictError,
         StageNotFoundError,
@@ -38,23 +49,46 @@ if TYPE_CHECKING:
         YankedVersionWarning,
     )
     from mlc_registry.outbox import Outbox
-    from mlc_registry.protocols import Ledger, Listeners, Rows, Store
+    from mlc_registry.protocols import Ledger, Listeners, Rows, Searches, Statements, Store
     from mlc_registry.ranges import Interval, Range
-    from mlc_registry.records import Audited, Change, Draft, File, Line, Listener, Model, ModelVersion, Resolved, Stage
+    from mlc_registry.records import (
+        Approval,
+        Architecture,
+        Audited,
+        Change,
+        Draft,
+        File,
+        Line,
+        Listener,
+        Model,
+        ModelVersion,
+        Note,
+        Origin,
+        Page,
+        Query,
+        Resolved,
+        Signature,
+        Stage,
+        Tracking,
+    )
     from mlc_registry.references import Reference, parse_reference
     from mlc_registry.registry import ModelRegistry
     from mlc_registry.versions import Version
     from mlc_registry.webhooks import Webhook
 
 __all__ = [
+    "Approval",
+    "Architecture",
     "Archive",
     "ArchiveError",
     "Audit",
     "AuditError",
     "Audited",
     "Change",
+    "ConstructionError",
     "CorruptArtifactError",
     "DeliveryError",
+    "DependencyError",
     "Draft",
     "File",
     "Interval",
@@ -63,6 +97,7 @@ __all__ = [
     "InvalidNameError",
     "InvalidRangeError",
     "InvalidReferenceError",
+    "InvalidTagError",
     "InvalidVersionError",
     "Ledger",
     "Line",
@@ -71,25 +106,41 @@ __all__ = [
     "ListenerExistsError",
     "ListenerNotFoundError",
     "Listeners",
+    "LockError",
     "LooseVersionWarning",
+    "MigrationError",
     "Model",
     "ModelNotFoundError",
     "ModelRegistry",
     "ModelVersion",
+    "Note",
+    "Origin",
     "Outbox",
+    "Page",
+    "PolicyConflictError",
+    "PolicyError",
+    "PromotionRefusedError",
+    "Query",
     "Range",
     "Reference",
     "RegistryError",
     "RegistryNotFoundError",
     "RegistryWarning",
+    "RemovedVersionError",
     "Resolved",
     "Rows",
+    "SchemaError",
+    "Searches",
+    "Signature",
+    "SignatureError",
     "SourceError",
     "Stage",
     "StageConflictError",
     "StageNotFoundError",
+    "Statements",
     "Store",
     "StoreError",
+    "Tracking",
     "UnchangedVersionWarning",
     "Version",
     "VersionExistsError",
@@ -108,18 +159,23 @@ __getattr__, __dir__ = lazy_exports(
         "audit": "Audit",
         "catalogs": "registry_stores",
         "errors": (
-            "ArchiveError AuditError CorruptArtifactError DeliveryError InvalidAddressError "
-            "InvalidMetadataError InvalidNameError InvalidRangeError "
-            "InvalidReferenceError InvalidVersionError ListenerBusyError ListenerExistsError "
-            "ListenerNotFoundError LooseVersionWarning ModelNotFoundError "
-            "RegistryError RegistryNotFoundError RegistryWarning SourceError StageConflictError "
+            "ArchiveError AuditError ConstructionError CorruptArtifactError DeliveryError "
+            "DependencyError InvalidAddressError InvalidMetadataError InvalidNameError "
+            "InvalidRangeError InvalidReferenceError InvalidTagError InvalidVersionError "
+            "ListenerBusyError ListenerExistsError ListenerNotFoundError LockError "
+            "LooseVersionWarning MigrationError ModelNotFoundError PolicyConflictError PolicyError "
+            "PromotionRefusedError RegistryError RegistryNotFoundError RegistryWarning "
+            "RemovedVersionError SchemaError SignatureError SourceError StageConflictError "
             "StageNotFoundError StoreError UnchangedVersionWarning VersionExistsError "
             "VersionNotFoundError YankedVersionError YankedVersionWarning"
         ),
         "outbox": "Outbox",
-        "protocols": "Ledger Listeners Rows Store",
+        "protocols": "Ledger Listeners Rows Searches Statements Store",
         "ranges": "Interval Range",
-        "records": "Audited Change Draft File Line Listener Model ModelVersion Resolved Stage",
+        "records": (
+            "Approval Architecture Audited Change Draft File Line Listener Model "
+            "ModelVersion Note Origin Page Query Resolved Signature Stage Tracking"
+        ),
         "references": "Reference parse_reference",
         "registry": "ModelRegistry",
         "versions": "Version",

@@ -24,6 +24,17 @@
         ├── ListenerBusyError      BlockingIOError    somebody else is delivering to that listener at this moment
         ├── DeliveryError          ConnectionError    a listener did not take a line; it comes again
         ├── ArchiveError           ValueError         that file is no whole export, or cannot be imported here
+        ├── RemovedVersionError    LookupError        the files of that version were removed for good
+        ├── InvalidTagError        ValueError         that cannot be a tag
+        ├── PolicyError            ValueError         that is no policy of stages; says which part
+        ├── PolicyConflictError    RuntimeError       somebody changed the policy first
+        ├── PromotionRefusedError  PermissionError    the policy keeps the version out of the stage; says every reason
+        ├── DependencyError        ValueError         dependencies are missing or in conflict; explains which
+        ├── LockError              ValueError         the lock file is damaged or does not fit the registry any more
+        ├── SchemaError            ValueError         the tensors of those files cannot be listed
+        ├── MigrationError         RuntimeError       a migration is missing or failed, and nothing was changed
+        ├── SignatureError         ValueError         not signed, or not by who was expected
+        ├── ConstructionError      TypeError          a model cannot be constructed from what was registered
         ├── AuditError             ValueError         the history was changed behind the registry's back; says where
         └── StoreError             OSError            the database failed, is busy, or was written by a newer version
 
@@ -41,22 +52,33 @@ from mlc_hooks import MlcError
 __all__ = [
     "ArchiveError",
     "AuditError",
+    "ConstructionError",
     "CorruptArtifactError",
     "DeliveryError",
+    "DependencyError",
     "InvalidAddressError",
     "InvalidMetadataError",
     "InvalidNameError",
     "InvalidRangeError",
     "InvalidReferenceError",
+    "InvalidTagError",
     "InvalidVersionError",
     "ListenerBusyError",
     "ListenerExistsError",
     "ListenerNotFoundError",
+    "LockError",
     "LooseVersionWarning",
+    "MigrationError",
     "ModelNotFoundError",
+    "PolicyConflictError",
+    "PolicyError",
+    "PromotionRefusedError",
     "RegistryError",
     "RegistryNotFoundError",
     "RegistryWarning",
+    "RemovedVersionError",
+    "SchemaError",
+    "SignatureError",
     "SourceError",
     "StageConflictError",
     "StageNotFoundError",
@@ -160,6 +182,50 @@ class AuditError(RegistryError, ValueError):
         super().__init__(message)
         self.line = line
         """The number of the first line that does not fit, if it is a line."""
+
+
+class PolicyError(RegistryError, ValueError):
+    """That is no policy of stages."""
+
+
+class PolicyConflictError(RegistryError, RuntimeError):
+    """The policy was changed by somebody else meanwhile."""
+
+
+class PromotionRefusedError(RegistryError, PermissionError):
+    """The policy does not let the version into the stage."""
+
+
+class RemovedVersionError(RegistryError, LookupError):
+    """The files of that version were removed for good."""
+
+
+class InvalidTagError(RegistryError, ValueError):
+    """That cannot be a tag."""
+
+
+class DependencyError(RegistryError, ValueError):
+    """What a version depends on is not there, or cannot be had together."""
+
+
+class LockError(RegistryError, ValueError):
+    """The lock file cannot be read, or does not fit the registry any more."""
+
+
+class SchemaError(RegistryError, ValueError):
+    """The tensors of those files cannot be listed."""
+
+
+class MigrationError(RegistryError, RuntimeError):
+    """A migration is missing or failed; what was to be migrated is as it was."""
+
+
+class SignatureError(RegistryError, ValueError):
+    """A version is not signed, or not by who was expected."""
+
+
+class ConstructionError(RegistryError, TypeError):
+    """A model cannot be constructed from what was registered."""
 
 
 class StoreError(RegistryError, OSError):

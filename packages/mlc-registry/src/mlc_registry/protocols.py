@@ -10,10 +10,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlc_registry.ranges import Interval
-    from mlc_registry.records import Audited, Change, Draft, File, Line, Listener, Model, ModelVersion, Row, Stage
+    from mlc_registry.records import (
+        Audited,
+        Change,
+        Draft,
+        File,
+        Line,
+        Listener,
+        Model,
+        ModelVersion,
+        Page,
+        Query,
+        Row,
+        Stage,
+    )
     from mlc_registry.versions import Version
 
-__all__ = ["Ledger", "Listeners", "Rows", "Store"]
+__all__ = ["Ledger", "Listeners", "Rows", "Searches", "Statements", "Store"]
 
 
 class Store(Protocol):
@@ -57,8 +70,14 @@ class Store(Protocol):
         """Return all models by name."""
         ...
 
-    def list_versions(self, model: str, *, limit: int | None = None) -> Sequence[ModelVersion]:
-        """Return the versions of *model*, yanked ones too, the highest first and at most *limit*."""
+    def find_digest(self, model: str, digest: str) -> ModelVersion | None:
+        """Return the highest version of *model* with this digest, yanked or not."""
+        ...
+
+    def list_versions(
+        self, model: str, *, limit: int | None = None, below: Version | None = None
+    ) -> Sequence[ModelVersion]:
+        """Return the versions of *model*, yanked ones too, the highest first: at most *limit*, lower than *below*."""
         ...
 
     def list_files(self, model: str, version: Version) -> Sequence[File]:
@@ -102,6 +121,80 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of the database; a second call does nothing."""
+        ...
+
+
+class Statements(Protocol):
+    """What is said about versions after they were published: each statement is a line of history, and none is lost.
+
+    A store that keeps them has them as its property `statements`. Each method raises `VersionNotFoundError` if the
+    version is not there.
+    """
+
+    def state(
+        self,
+        model: str,
+        version: Version,
+        *,
+        kind: Literal["noted", "approved", "withdrawn", "signed"],
+        details: str = "",
+        stage: str = "",
+        actor: str,
+        reason: str = "",
+    ) -> Change:
+        """Keep one statement, and return it as it was kept."""
+        ...
+
+    def list_all(
+        self, model: str, version: Version, *, kinds: Sequence[str], stage: str | None = None
+    ) -> Sequence[Change]:
+        """Return what was stated about a version, in that order."""
+        ...
+
+    def set_tags(
+        self, model: str, version: Version, tags: Mapping[str, str | None], *, actor: str, reason: str = ""
+    ) -> Mapping[str, str]:
+        """Set *tags*, take off those that are None, and return all that the version has now, by key."""
+        ...
+
+    def list_tags(self, model: str, version: Version) -> Mapping[str, str]:
+        """Return the tags of a version by key."""
+        ...
+
+    def remove(self, model: str, version: Version, *, actor: str, reason: str) -> ModelVersion:
+        """Mark a version as removed and as yanked, for ever; its files go after this.
+
+        Raises:
+            StageConflictError: If a stage points to it.
+        """
+        ...
+
+    def read_policy(self) -> str:
+        """Return what was configured last, or nothing."""
+        ...
+
+    def write_policy(self, content: str, *, expected: str | None = None, actor: str, reason: str = "") -> None:
+        """Keep *content* as the policy; with *expected*, only if that is what is kept now.
+
+        Raises:
+            PolicyConflictError: If it is not.
+        """
+        ...
+
+
+class Searches(Protocol):
+    """Questions across models. A store that answers them has them as its property `searches`."""
+
+    def search(self, query: Query, *, after: str | None = None, limit: int = 50) -> Page:
+        """Return at most *limit* versions that *query* describes, those behind the page whose `next` is *after*.
+
+        Raises:
+            InvalidReferenceError: If *after* is no such token.
+        """
+        ...
+
+    def list_dependents(self, model: str) -> Sequence[ModelVersion]:
+        """Return the versions that depend on *model* and are not removed, by model, the highest first."""
         ...
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mlc_registry.versions import Version
 
 __all__ = [
+    "Approval",
+    "Architecture",
     "Audited",
     "Change",
     "Draft",
@@ -24,9 +26,15 @@ __all__ = [
     "Listener",
     "Model",
     "ModelVersion",
+    "Note",
+    "Origin",
+    "Page",
+    "Query",
     "Resolved",
     "Row",
+    "Signature",
     "Stage",
+    "Tracking",
 ]
 
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
@@ -48,6 +56,44 @@ class File:
 
 
 @attrs.frozen(kw_only=True)
+class Tracking:
+    """How a version came to be: what makes it possible to make it again, and to judge it."""
+
+    run: str = ""
+    """The id or the address of the training run."""
+    dataset: str = ""
+    """The data it was trained on, by name and version."""
+    commit: str = ""
+    """The commit of the training code."""
+    checkpoint: str = ""
+    """The id of the checkpoint that was published."""
+    epoch: int | None = None
+    step: int | None = None
+    metrics: Mapping[str, float] = attrs.field(factory=dict)
+    parameters: Mapping[str, Json] = attrs.field(factory=dict)
+    """What the run was configured with."""
+
+
+@attrs.frozen(kw_only=True)
+class Architecture:
+    """The class that a version's weights belong to."""
+
+    model_class: str
+    """Where it is imported from, as in `medical.networks:UNet`."""
+    config: Mapping[str, Json] = attrs.field(factory=dict)
+    """What it is called with, by keyword."""
+
+
+@attrs.frozen(kw_only=True)
+class Origin:
+    """The version that another one was made from, exactly."""
+
+    model: str
+    version: Version
+    digest: str
+
+
+@attrs.frozen(kw_only=True)
 class Draft:
     """A version that is ready to be published."""
 
@@ -59,13 +105,17 @@ class Draft:
     metadata: Mapping[str, Json]
     description: str
     created_by: str
+    tracking: Tracking = attrs.field(factory=Tracking)
+    architecture: Architecture | None = None
+    dependencies: Mapping[str, str] = attrs.field(factory=dict)
+    parent: Origin | None = None
     directory: str = ""
     """Where the files are, once they are in place."""
 
 
 @attrs.frozen(kw_only=True)
 class ModelVersion:
-    """A published version of a model. Only whether it is yanked can change."""
+    """A published version of a model. Only whether it is yanked or removed can change."""
 
     model: str
     version: Version
@@ -84,6 +134,14 @@ class ModelVersion:
     yanked: bool = False
     """Whether ranges, `latest` and `newest` pass it over."""
     yank_reason: str = ""
+    removed: bool = False
+    """Whether its files are gone for good; it is yanked then, too."""
+    tracking: Tracking = attrs.field(factory=Tracking)
+    architecture: Architecture | None = None
+    dependencies: Mapping[str, str] = attrs.field(factory=dict)
+    """Which versions of other models it works with: a range by the name of each."""
+    parent: Origin | None = None
+    """What it was made from, as by fine-tuning or migration."""
 
 
 @attrs.frozen(kw_only=True)
@@ -130,7 +188,19 @@ class Change:
     """One line of a model's history."""
 
     model: str
-    kind: Literal["registered", "promoted", "rolled back", "yanked", "unyanked"]
+    kind: Literal[
+        "registered",
+        "promoted",
+        "rolled back",
+        "yanked",
+        "unyanked",
+        "removed",
+        "tagged",
+        "noted",
+        "approved",
+        "withdrawn",
+        "signed",
+    ]
     stage: str
     """The stage that was moved, or nothing."""
     before: Version | None
@@ -140,6 +210,67 @@ class Change:
     actor: str
     reason: str
     at: datetime
+    details: str = ""
+    """What else was stated: the notes, the tags as JSON, the signature."""
+
+
+@attrs.frozen(kw_only=True)
+class Note:
+    """One edition of the release notes of a version; the last one counts."""
+
+    text: str
+    """Markdown."""
+    actor: str
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Approval:
+    """Somebody's word that a version may be promoted to a stage."""
+
+    stage: str
+    actor: str
+    reason: str
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Signature:
+    """A signature over the files of a version."""
+
+    bundle: str
+    """A Sigstore bundle, as JSON."""
+    actor: str
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Query:
+    """Which versions are looked for; every condition that is given must hold."""
+
+    model: str | None = None
+    tags: Mapping[str, str | None] = attrs.field(factory=dict)
+    """The value of each tag, or None where any will do."""
+    stage: str | None = None
+    """A stage that points to the version now."""
+    metrics: Sequence[tuple[str, Literal["<", "<=", "==", ">=", ">"], float]] = ()
+    dataset: str | None = None
+    run: str | None = None
+    commit: str | None = None
+    checkpoint: str | None = None
+    words: Sequence[str] = ()
+    """Words of the name, the description, the notes, the tags and the data set; the last may be a beginning."""
+    yanked: bool = False
+    """Whether yanked versions are found too."""
+
+
+@attrs.frozen(kw_only=True)
+class Page:
+    """Some of the versions that were found, the last published first."""
+
+    versions: Sequence[ModelVersion]
+    next: str | None
+    """What to ask with for those that follow; None if there are no more."""
 
 
 @attrs.frozen(kw_only=True)
@@ -149,8 +280,9 @@ class Line:
     number: int
     """Its place in the history; the first is 1."""
     model: str
+    """The model, or nothing where the line is about the registry itself."""
     kind: str
-    """As of a `Change`."""
+    """As of a `Change`, or "configured"."""
     stage: str
     before: str | None
     after: str
@@ -159,6 +291,8 @@ class Line:
     actor: str
     reason: str
     at: datetime
+    details: str
+    """As of a `Change`; of a version that was registered, the digest of everything that was said about it."""
     digest: str
     """SHA-256 over all of this and over the digest of the line before."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,12 +12,14 @@ from mlc_registry.addresses import hide_secrets
 from mlc_registry.archive import Archive
 from mlc_registry.artifacts import Artifacts, Transfer
 from mlc_registry.audit import Audit
+from mlc_registry.backend import Backend
 from mlc_registry.catalogs import open_store
-from mlc_registry.errors import CorruptArtifactError, StageNotFoundError, StoreError, YankedVersionWarning
+from mlc_registry.errors import StageNotFoundError, StoreError
 from mlc_registry.metadata import normalise_metadata
 from mlc_registry.outbox import Outbox
 from mlc_registry.publishing import check_repeat, link_latest, publish
-from mlc_registry.records import Draft, Resolved
+from mlc_registry.reading import RegistryReader
+from mlc_registry.records import Draft
 from mlc_registry.references import Reference, read_reference
 from mlc_registry.sources import read_source
 from mlc_registry.stages import refuse_yanked, replay
@@ -26,18 +27,17 @@ from mlc_registry.versions import Version
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from mlc_registry.protocols import Store
-    from mlc_registry.records import Change, File, Model, ModelVersion, Stage
+    from mlc_registry.records import ModelVersion, Stage
 
 __all__ = ["ModelRegistry"]
 
 
-class ModelRegistry:
+class ModelRegistry(RegistryReader):
     """Published versions of models, their files, and the stages that point to them.
 
     Every method asks the database, so what another process published a moment ago is found.
@@ -61,15 +61,15 @@ class ModelRegistry:
         artifacts: str | os.PathLike[str] | None = None,
         create: bool = True,
     ) -> None:
-        self._store: Store = open_store(root, create=create)
+        store = open_store(root, create=create)
         self._root = hide_secrets(str(root))
         if artifacts is None:
-            if self._store.home is None:
-                self._store.close()
+            if store.home is None:
+                store.close()
                 msg = f"{self._root} is no place for files; say where they go, with artifacts=DIRECTORY (--artifacts)"
                 raise StoreError(msg)
-            artifacts = self._store.home / "artifacts"
-        self._artifacts = Artifacts(Path(artifacts).absolute())
+            artifacts = store.home / "artifacts"
+        self._backend = Backend(store, Artifacts(Path(artifacts).absolute()))
 
     # ------------------------------------------------------------------ publishing
 
@@ -111,7 +111,7 @@ class ModelRegistry:
         number = Version.read(version)
         kept = normalise_metadata(metadata)
         source = read_source(path)
-        with self._artifacts.stage(source, transfer) as staged:
+        with self._backend.artifacts.stage(source, transfer) as staged:
             draft = Draft(
                 model=name,
                 version=number,
@@ -122,10 +122,10 @@ class ModelRegistry:
                 description=description,
                 created_by=name_actor(actor),
             )
-            published, is_new = publish(self._store, self._artifacts, staged, draft)
+            published, is_new = publish(self._backend.store, self._backend.artifacts, staged, draft)
         if is_new:
-            link_latest(self._store, self._artifacts, name)
-            events.model_registered(published, self._path(published))
+            link_latest(self._backend.store, self._backend.artifacts, name)
+            events.model_registered(published, self._backend.place(published))
         else:
             check_repeat(published, draft, metadata_given=metadata is not None)
         return published
@@ -145,87 +145,6 @@ class ModelRegistry:
             ModelNotFoundError, VersionNotFoundError: If it is not there.
         """
         return self._set_yanked(name, Version.read(version), yanked=False, actor=actor, reason=reason)
-
-    # ------------------------------------------------------------------ finding
-
-    def resolve(self, name: str, reference: str | Version = "latest", *, include_prereleases: bool = False) -> Resolved:
-        """Return the version that *reference* means now, with its digest and its place.
-
-        Args:
-            name: The model.
-            reference: An exact version (`1.2.3`), a range by npm's grammar (`^1.2`, `~1.2.3`, `1.x`, `>=1 <2 || 3.x`),
-                `latest` (the highest release), `newest` (what was published last) or a stage (`@production`, or
-                `production`, since no stage can be named as a range is).
-            include_prereleases: Let ranges and `latest` find pre-releases too.
-
-        Raises:
-            InvalidReferenceError: If *reference* is none of these.
-            ModelNotFoundError, VersionNotFoundError, StageNotFoundError: If it leads nowhere; says what there is.
-
-        Warns:
-            YankedVersionWarning: If the version was asked for exactly or by stage, and has been yanked.
-        """
-        return self._resolve(name, reference, include_prereleases=include_prereleases)
-
-    def get_model_path(
-        self, name: str, reference: str | Version = "latest", *, include_prereleases: bool = False, verify: bool = False
-    ) -> Path:
-        """Return the published file or directory that *reference* means; read it, never write to it.
-
-        Args:
-            name: The model.
-            reference: As for `resolve`.
-            include_prereleases: As for `resolve`.
-            verify: Hash the files first.
-
-        Raises:
-            CorruptArtifactError: If it is missing, or, with *verify*, not what was published; and as `resolve`.
-        """
-        found = self._resolve(name, reference, include_prereleases=include_prereleases)
-        if verify:
-            self._verify(found)
-        elif not found.path.exists():
-            msg = f"{found.path}, which is {name} {found.version}, is missing; restore it from a copy of the registry"
-            raise CorruptArtifactError(msg)
-        return found.path
-
-    def verify(self, name: str, reference: str | Version = "latest", *, include_prereleases: bool = False) -> Resolved:
-        """Hash all files of a version, and return what was checked.
-
-        Raises:
-            CorruptArtifactError: If a file is missing, changed or was never published; names each.
-        """
-        found = self._resolve(name, reference, include_prereleases=include_prereleases)
-        self._verify(found)
-        return found
-
-    def get(self, name: str, version: str | Version) -> ModelVersion:
-        """Return everything that is known about one version, yanked or not.
-
-        Raises:
-            ModelNotFoundError, VersionNotFoundError: If it is not there.
-        """
-        return self._find(name, read_reference(str(Version.read(version))))
-
-    def list_models(self) -> Sequence[Model]:
-        """Return all models by name."""
-        return self._store.list_models()
-
-    def list_versions(self, name: str, *, limit: int | None = None) -> Sequence[ModelVersion]:
-        """Return the versions of a model, yanked ones too, the highest first and at most *limit*.
-
-        Raises:
-            ModelNotFoundError: If there is no such model.
-        """
-        return self._store.list_versions(name, limit=limit) or self._explain_nothing(name)
-
-    def list_files(self, name: str, version: str | Version) -> Sequence[File]:
-        """Return the files of a version by path, with their digests.
-
-        Raises:
-            ModelNotFoundError, VersionNotFoundError: If it is not there.
-        """
-        return self._store.list_files(name, self.get(name, version).version)
 
     # ------------------------------------------------------------------ stages
 
@@ -256,7 +175,7 @@ class ModelRegistry:
         """
         open_door("mlc_registry")
         names.check_stage(stage)
-        target = self._find(name, read_reference(str(reference)))
+        target = self._backend.find(name, read_reference(str(reference)))
         was: Version | Literal["unset"] | None = None
         if expected is not None:
             was = "unset" if expected == "unset" else Version.read(expected)
@@ -271,51 +190,35 @@ class ModelRegistry:
             StageConflictError: If somebody else moved the stage meanwhile.
         """
         open_door("mlc_registry")
-        steps = replay(self._store.list_changes(name, stage=stage))
+        steps = replay(self._backend.store.list_changes(name, stage=stage))
         if not steps:
-            raise misses.explain_miss(self._store, name, Reference(stage, "stage", stage=stage))
+            raise misses.explain_miss(self._backend.store, name, Reference(stage, "stage", stage=stage))
         if len(steps) == 1:
             msg = f"stage {stage!r} of {name!r} has been at {steps[0]} from the start; there is nothing to go back to"
             raise StageNotFoundError(msg)
-        target = self._find(name, read_reference(str(steps[-2])))
+        target = self._backend.find(name, read_reference(str(steps[-2])))
         return self._move(target, stage, kind="rolled back", actor=actor, reason=reason, expected=steps[-1])
-
-    def stages(self, name: str) -> Sequence[Stage]:
-        """Return the stages of a model by name.
-
-        Raises:
-            ModelNotFoundError: If there is no such model.
-        """
-        return self._store.list_stages(name) or self._explain_nothing(name)
-
-    def history(self, name: str, *, stage: str | None = None) -> Sequence[Change]:
-        """Return what happened to a model, or to one of its stages, in that order.
-
-        Raises:
-            ModelNotFoundError: If there is no such model.
-        """
-        return self._store.list_changes(name, stage=stage) or self._explain_nothing(name)
 
     # ------------------------------------------------------------------ the rest
 
     @property
     def audit(self) -> Audit:
         """The history of all models, which can be proved."""
-        return Audit(self._store)
+        return Audit(self._backend.store)
 
     @property
     def outbox(self) -> Outbox:
         """Who hears of it."""
-        return Outbox(self._store)
+        return Outbox(self._backend.store)
 
     @property
     def archive(self) -> Archive:
         """All of it, to be saved in one file, or restored from one."""
-        return Archive(self._store, self._artifacts)
+        return Archive(self._backend.store, self._backend.artifacts)
 
     def close(self) -> None:
         """Let go of the database; the next question opens it again."""
-        self._store.close()
+        self._backend.store.close()
 
     def __enter__(self) -> Self:
         """Return the registry, to be closed at the end of the block."""
@@ -330,52 +233,11 @@ class ModelRegistry:
         """Return how it was opened."""
         return f"ModelRegistry({self._root!r})"
 
-    def _find(self, name: str, wanted: Reference) -> ModelVersion:
-        if wanted.exact is not None:
-            found = self._store.find(name, wanted.exact)
-        elif wanted.range is not None:
-            found = self._store.highest(name, wanted.range.intervals)
-        elif wanted.kind == "stage":
-            found = self._store.find_staged(name, wanted.stage)
-        else:
-            found = self._store.newest(name)
-        if found is None:
-            raise misses.explain_miss(self._store, name, wanted)
-        return found
-
-    def _resolve(self, name: str, reference: str | Version, *, include_prereleases: bool) -> Resolved:
-        wanted = read_reference(str(reference), include_prereleases=include_prereleases)
-        found = self._find(name, wanted)
-        if found.yanked:
-            msg = f"{name} {found.version} was yanked: {found.yank_reason or 'no reason was given'}"
-            warnings.warn(msg, YankedVersionWarning, stacklevel=3)  # the caller of the method that called this
-        return Resolved(
-            model=name,
-            version=found.version,
-            digest=found.digest,
-            path=self._path(found),
-            reference=wanted.text,
-            yanked=found.yanked,
-        )
-
-    def _explain_nothing(self, name: str) -> tuple[()]:
-        if not self._store.list_versions(name, limit=1):
-            raise misses.missing_model(self._store, name)
-        return ()
-
-    def _path(self, published: ModelVersion) -> Path:
-        return self._artifacts.path(published.directory, published.entry)
-
-    def _verify(self, resolved: Resolved) -> None:
-        published = self.get(resolved.model, resolved.version)
-        files = self._store.list_files(published.model, published.version)
-        self._artifacts.check(f"{published.model} {published.version}", published.directory, files)
-
     def _set_yanked(self, name: str, number: Version, *, yanked: bool, actor: str | None, reason: str) -> ModelVersion:
-        changed = self._store.set_yanked(name, number, yanked=yanked, actor=name_actor(actor), reason=reason)
+        changed = self._backend.store.set_yanked(name, number, yanked=yanked, actor=name_actor(actor), reason=reason)
         if changed is None:
-            raise misses.explain_miss(self._store, name, read_reference(str(number)))
-        link_latest(self._store, self._artifacts, name)
+            raise misses.explain_miss(self._backend.store, name, read_reference(str(number)))
+        link_latest(self._backend.store, self._backend.artifacts, name)
         return changed
 
     def _move(
@@ -389,7 +251,7 @@ class ModelRegistry:
         expected: Version | Literal["unset"] | None,
     ) -> Stage:
         refuse_yanked(target, stage)
-        before, after = self._store.move_stage(
+        before, after = self._backend.store.move_stage(
             target.model, stage, target.version, kind=kind, actor=name_actor(actor), reason=reason, expected=expected
         )
         events.model_promoted(target, before, after)
