@@ -30,6 +30,12 @@ losses = st.sampled_from(
         {"preset": "focal_segmentation", "config": {"mode": "multilabel"}},
         {"preset": "jaccard_based", "config": {"dice_weight": 0.5}},
         {"config": {"type": "bce"}},
+        {"preset": "default_segmentation", "config": {"scheduler": {"type": "adaptive"}}},
+        {"preset": "default_segmentation", "config": {"scheduler": {"type": "adaptive", "params": {"method": "dwa"}}}},
+        {
+            "preset": "balanced_segmentation",
+            "config": {"scheduler": {"type": "adaptive", "params": {"method": "uncertainty"}}},
+        },
     ]
 )
 optimizers = st.sampled_from(
@@ -45,6 +51,8 @@ schedulers = st.sampled_from(
         {"name": "OneCycleLR", "options": {"max_lr": 0.05}},
         {"name": "CosineAnnealingLR", "every": "epoch"},
         {"name": "StepLR", "options": {"step_size": 2}},
+        {"name": "CosineAnnealingLR", "warmup": 2},
+        {"name": "ReduceLROnPlateau", "every": "epoch", "monitor": "val_loss", "options": {"patience": 0}},
     ]
 )
 checkpoints = st.sampled_from(
@@ -86,7 +94,14 @@ def set_ups(draw, workers=0):
                 "device": "cpu",
                 "clip_norm": draw(st.sampled_from([None, 0.1])),
                 "log_every": draw(st.integers(1, 4)),
+                "precision": draw(st.sampled_from(["fp32", "fp32", "bf16", "fp16"])),
+                "accumulate": draw(st.sampled_from([1, 1, 2])),
+                "ema_decay": draw(st.sampled_from([None, 0.8])),
+                "channels_last": draw(st.booleans()),
+                "on_nonfinite": draw(st.sampled_from(["stop", "skip", "rollback"])),
+                "save_on_error": draw(st.booleans()),
             },
+            "early_stopping": draw(st.sampled_from([None, {"patience": 1}])),
         }
     )
 
@@ -117,8 +132,12 @@ def undisturbed(place, bits, unpack):
 def state_of(experiment):
     """Return everything in memory that a further step depends on."""
     engine = experiment.engine
-    scheduler = engine.scheduler.state_dict() if engine.scheduler else {}
-    parts = (engine.model.state_dict(), engine.optimizer.state_dict(), engine.loss.state_dict(), engine.state_dict())
+    scheduler = engine.rate.scheduler.state_dict() if engine.rate else {}
+    parts = (
+        engine.model.state_dict(),
+        engine.optimizer.state_dict(),
+        *(one.state_dict() for one in engine.parts.values()),
+    )
     return [*parts, scheduler]
 
 

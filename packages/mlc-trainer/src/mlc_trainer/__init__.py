@@ -13,6 +13,8 @@ if TYPE_CHECKING:
         FactoryError,
         HorizonError,
         NonFiniteLossError,
+        NonFiniteStepError,
+        PreemptedError,
         ResumeWarning,
         RunBusyError,
         RunError,
@@ -30,8 +32,10 @@ __all__ = [
     "HorizonError",
     "ModelManager",
     "NonFiniteLossError",
+    "NonFiniteStepError",
     "Observer",
     "Position",
+    "PreemptedError",
     "ResumeWarning",
     "RunBusyError",
     "RunError",
@@ -48,7 +52,10 @@ __getattr__, __dir__ = lazy_exports(
         "config": "ExperimentConfig",
         "config_files": "as_data from_data read_config",
         "engine": "Engine Position",
-        "errors": "ConfigError FactoryError HorizonError NonFiniteLossError ResumeWarning RunBusyError RunError",
+        "errors": (
+            "ConfigError FactoryError HorizonError NonFiniteLossError NonFiniteStepError PreemptedError "
+            "ResumeWarning RunBusyError RunError"
+        ),
         "experiment": "ExperimentManager",
         "models": "ModelManager",
         "observers": "Observer RunRecord read_journal",

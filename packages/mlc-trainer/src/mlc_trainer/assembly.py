@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,14 +11,17 @@ from mlc_core.retention import KeepBest, KeepLatest, KeepUnrepeated
 from mlc_losses import LossManager, get_preset_loss_config
 from mlc_trainer.data import Batches
 from mlc_trainer.engine import Engine
-from mlc_trainer.errors import ConfigError, FactoryError, HorizonError
+from mlc_trainer.errors import ConfigError
 from mlc_trainer.factories import build, find_class
+from mlc_trainer.measure import to_channels_last
 from mlc_trainer.randomness import MODEL, mix, seed_generators
+from mlc_trainer.rates import check_step, make_learning_rate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from mlc_losses import Loss
+    from mlc_losses import Loss, LossScheduler
     from mlc_trainer.config import (
         CheckpointsConfig,
         DataConfig,
@@ -27,25 +29,22 @@ if TYPE_CHECKING:
         LossConfig,
         MetricsConfig,
         ModelConfig,
-        SchedulerConfig,
     )
     from mlc_trainer.data import DataModule
     from mlc_trainer.metrics import Metric
 
 __all__ = [
-    "check_horizon",
     "make_checkpoints",
     "make_data",
     "make_engine",
     "make_loss",
+    "make_loss_scheduler",
     "make_metric",
     "make_model",
     "make_training_batches",
     "make_validation_batches",
     "pick_device",
 ]
-
-HORIZONS = ("total_steps", "T_max", "total_iters")  # what schedules call the number of their steps
 
 
 def pick_device(name: str) -> torch.device:
@@ -101,12 +100,14 @@ def _loading(config: DataConfig, *, seed: int, device: torch.device) -> dict[str
     }
 
 
-def make_loss(config: LossConfig, device: torch.device) -> Loss:
-    """Build the loss on *device*."""
+def make_loss(config: LossConfig, device: torch.device) -> tuple[Loss, Mapping[str, Any] | None]:
+    """Build the loss on *device*, and return with it how its weights are to be moved, if they are."""
     preset = get_preset_loss_config(config.preset) if config.preset is not None else {}
-    loss = LossManager.create_loss_function({**preset, **config.config})
+    whole = {**preset, **config.config}
+    scheduler = whole.pop("scheduler", None)
+    loss = LossManager.create_loss_function(whole)
     loss.to(device)
-    return loss
+    return loss, scheduler
 
 
 def make_metric(config: MetricsConfig | None) -> Metric | None:
@@ -118,69 +119,46 @@ def make_metric(config: MetricsConfig | None) -> Metric | None:
 
 
 def make_engine(config: ExperimentConfig, *, device: torch.device, steps_per_epoch: int) -> Engine:
-    """Build model, loss, optimizer and schedule, and the engine around them."""
+    """Build model, loss, optimizer and schedules, and the engine around them."""
     training = config.training
     model = make_model(config.model, seed=training.seed, device=device)
+    if training.channels_last:
+        model = to_channels_last(model)
     kind = find_class(config.optimizer.name, within="torch.optim", base=torch.optim.Optimizer)
-    _check_step(kind)
+    check_step(kind)
     parameters = [one for one in model.parameters() if one.requires_grad]
     optimizer = build(kind, parameters, options=config.optimizer.options)
-    scheduler = config.scheduler
-    length = _count_steps(scheduler, training.num_epochs, steps_per_epoch) if scheduler else 0
+    loss, moved = make_loss(config.loss, device)
+    loss_scheduler = None if moved is None else make_loss_scheduler(loss, moved, optimizer)
+    rate = None
+    if config.scheduler is not None:
+        rate = make_learning_rate(
+            config.scheduler, optimizer, epochs=training.num_epochs, steps_per_epoch=steps_per_epoch
+        )
     return Engine(
         model=model,
-        loss=make_loss(config.loss, device),
+        loss=loss,
         optimizer=optimizer,
-        scheduler=_make_scheduler(scheduler, optimizer, length) if scheduler else None,
-        scheduler_every=scheduler.every if scheduler else "step",
+        rate=rate,
+        loss_scheduler=loss_scheduler,
         device=device,
         seed=training.seed,
         clip_norm=training.clip_norm,
+        precision=training.precision,
+        accumulate=training.accumulate,
+        ema_decay=training.ema_decay,
+        channels_last=training.channels_last,
+        compiled=training.compile,
+        on_nonfinite=training.on_nonfinite,
     )
 
 
-def _make_scheduler(config: SchedulerConfig, optimizer: torch.optim.Optimizer, length: int) -> Any:
-    within = "torch.optim.lr_scheduler"
-    kind = find_class(config.name, within=within, methods=("step", "state_dict", "load_state_dict"))
-    _check_step(kind)
-    filled_in = {name: length for name in HORIZONS if name in inspect.signature(kind).parameters}
-    if "epochs" in config.options:  # how OneCycleLR takes its horizon in two parts
-        filled_in = {}
-    return build(kind, optimizer, options={**filled_in, **config.options})
-
-
-def _check_step(kind: type[Any]) -> None:
-    try:
-        inspect.signature(kind.step).bind(None)
-    except TypeError as error:
-        msg = f"{kind.__qualname__} cannot be used here: its step() is called with nothing, and {error}"
-        raise FactoryError(msg) from None
-
-
-def check_horizon(config: SchedulerConfig | None, scheduler: Any, *, epochs: int, steps_per_epoch: int) -> None:
-    """Make sure that *scheduler* was laid out for so many *epochs*, if it was laid out for a number of steps at all.
-
-    A horizon that is given in *config* is the user's decision, unless the schedule would raise at its end.
-
-    Raises:
-        HorizonError: If it was laid out for fewer.
-    """
-    if config is None:
-        return
-    length = _count_steps(config, epochs, steps_per_epoch)
-    for name in HORIZONS:
-        horizon = getattr(scheduler, name, None)
-        if horizon is not None and horizon < length and (name == "total_steps" or name not in config.options):
-            msg = (
-                f"{config.name} was laid out for {horizon} {config.every}s and {epochs} epochs take {length}: its "
-                "learning rate would be undefined or climb again. "
-                f"Begin a run with training.num_epochs = {epochs}"
-            )
-            raise HorizonError(msg)
-
-
-def _count_steps(config: SchedulerConfig, epochs: int, steps_per_epoch: int) -> int:
-    return epochs * (steps_per_epoch if config.every == "step" else 1)
+def make_loss_scheduler(loss: Loss, config: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> LossScheduler:
+    """Build what moves the weights of *loss*; what it learns is learnt by *optimizer*."""
+    scheduler = LossManager.create_loss_scheduler(loss, config)
+    if scheduler.schedule.learns:
+        scheduler.train_with(optimizer)
+    return scheduler
 
 
 def make_checkpoints(

@@ -13,6 +13,7 @@ from mlc_trainer.errors import ConfigError
 __all__ = [
     "CheckpointsConfig",
     "DataConfig",
+    "EarlyStoppingConfig",
     "ExperimentConfig",
     "LossConfig",
     "MetricsConfig",
@@ -35,6 +36,12 @@ def _at_least(lowest: int) -> Any:
 def _above_zero(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
     if value is not None and not value > 0:
         msg = f"{attribute.name} = {value} must be more than 0"
+        raise ConfigError(msg)
+
+
+def _fraction(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and not 0 < value < 1:
+        msg = f"{attribute.name} = {value} must lie between 0 and 1"
         raise ConfigError(msg)
 
 
@@ -117,6 +124,10 @@ class SchedulerConfig:
     options: Mapping[str, Any] = _options()
     every: Literal["step", "epoch"] = attrs.field(default="step", validator=_one_of("step", "epoch"))
     """After which of them it goes on."""
+    warmup: int = attrs.field(default=0, validator=_at_least(0))
+    """So many steps (or epochs, as *every* says) of a rate that grows from a hundredth, before the schedule begins."""
+    monitor: str | None = None
+    """The metric that a schedule such as `ReduceLROnPlateau` goes by, after every epoch."""
 
 
 @attrs.frozen(kw_only=True)
@@ -144,6 +155,19 @@ class CheckpointsConfig:
 
 
 @attrs.frozen(kw_only=True)
+class EarlyStoppingConfig:
+    """When training ends before its last epoch: a metric has not got better for some epochs."""
+
+    metric: str = "val_loss"
+    mode: Literal["min", "max"] = attrs.field(default="min", validator=_one_of("min", "max"))
+    """Whether less or more of it is better."""
+    patience: int = attrs.field(default=10, validator=_at_least(1))
+    """Epochs in a row without a better one."""
+    min_delta: float = attrs.field(default=0.0, validator=_at_least(0))
+    """By how much it must be better to count."""
+
+
+@attrs.frozen(kw_only=True)
 class TrainingConfig:
     """How long, on what, from which seed."""
 
@@ -155,6 +179,23 @@ class TrainingConfig:
     """Threads of one operation on the CPU. Another number gives other bits."""
     clip_norm: float | None = attrs.field(default=None, validator=_above_zero)
     """Scale gradients to this norm where they exceed it."""
+    precision: Literal["fp32", "bf16", "fp16"] = attrs.field(default="fp32", validator=_one_of("fp32", "bf16", "fp16"))
+    """What operations that can do with less compute in; weights stay fp32. `fp16` scales the loss."""
+    accumulate: int = attrs.field(default=1, validator=_at_least(1))
+    """Into how many parts each batch is cut, one after the other on the device; the step is that of the whole batch."""
+    ema_decay: float | None = attrs.field(default=None, validator=_fraction)
+    """Keep a moving average of the weights with this decay; validation and export use it."""
+    channels_last: bool = False
+    """Lay out images and weights with the channels last, which convolutions on tensor cores prefer."""
+    compile: bool = False
+    """Compile the model with `torch.compile`."""
+    on_nonfinite: Literal["stop", "skip", "rollback"] = attrs.field(
+        default="stop", validator=_one_of("stop", "skip", "rollback")
+    )
+    """What to do with a batch whose loss or gradient is NaN or infinite: stop the run, take no step, or go back to the
+    last checkpoint and come by it without a step."""
+    save_on_error: bool = False
+    """Save where training stands when an exception ends it between two steps."""
     deterministic: bool = True
     """On CUDA, use deterministic algorithms only; an operation that has none raises."""
     log_every: int = attrs.field(default=10, validator=_at_least(1))
@@ -173,3 +214,4 @@ class ExperimentConfig:
     scheduler: SchedulerConfig | None = None
     metrics: MetricsConfig | None = None
     checkpoints: CheckpointsConfig = attrs.field(factory=CheckpointsConfig)
+    early_stopping: EarlyStoppingConfig | None = None

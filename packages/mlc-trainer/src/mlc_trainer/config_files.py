@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["as_data", "from_data", "override", "read_config", "settings_that_matter"]
 
-WITHOUT_EFFECT = ("checkpoints.", "data.workers", "training.log_every", "training.num_epochs")
+WITHOUT_EFFECT = (
+    "checkpoints.",
+    "data.workers",
+    "early_stopping",
+    "training.log_every",
+    "training.num_epochs",
+    "training.save_on_error",
+)
 ELSEWHERE = ("training.device", "training.threads")  # the environment says what they came to
 
 

@@ -1,6 +1,6 @@
 """One training step, in one written order, and everything a step changes.
 
-    fetch → seed → forward → loss → backward → clip → optimizer → schedule → counters → [save point]
+    fetch → seed → forward → loss → backward → clip → finite? → optimizer → rate → average → counters → [save point]
 
 A checkpoint is taken at the save point and nowhere else: what is prefetched is not consumed, and half a step is none.
 """
@@ -8,23 +8,31 @@ A checkpoint is taken at the save point and nowhere else: what is prefetched is 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import torch
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from mlc_trainer.errors import NonFiniteLossError
-from mlc_trainer.measure import loss_values, split
+from mlc_trainer.averaging import average
+from mlc_trainer.errors import NonFiniteLossError, NonFiniteStepError
+from mlc_trainer.measure import lay_out, loss_values, split
+from mlc_trainer.precision import Precision
 from mlc_trainer.randomness import STEP, mix, seed_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from mlc_losses import Loss
+    from mlc_losses import Loss, LossScheduler
+    from mlc_trainer.rates import LearningRate
 
 __all__ = ["Engine", "Position"]
+
+PATIENCE = 10
+"""Batches in a row that may be passed over; more of them mean that it is not the batches."""
+ADVICE = "Lower the learning rate, set training.clip_norm, or look at the data"
 
 
 @attrs.frozen(kw_only=True)
@@ -36,7 +44,7 @@ class Position:
     batch: int = 0
     """Batches consumed in the epoch that is under way."""
     step: int = 0
-    """Optimizer steps taken."""
+    """Batches consumed since the beginning, each of them a step of the optimizer unless it was passed over."""
 
 
 class Engine:
@@ -46,69 +54,192 @@ class Engine:
         model: On *device* already.
         loss: Takes prediction and target.
         optimizer: Over the model's parameters.
-        scheduler: A learning-rate schedule, or None.
-        scheduler_every: Whether it is stepped after every `step` or every `epoch`.
+        rate: The learning-rate schedule, or None.
+        loss_scheduler: What moves the weights of the loss after every epoch, or None.
         device: Where batches go.
         seed: Of what is drawn within steps.
         clip_norm: Gradients are scaled to this norm where they exceed it.
+        precision: What operations compute in; see `Precision`.
+        accumulate: Into how many parts a batch is cut.
+        ema_decay: Of the moving average of the weights; None keeps none.
+        memory_format: How images are laid out.
+        compiled: Whether the model is compiled.
+        on_nonfinite: What to do with a batch whose loss or gradient is not finite.
     """
 
     def __init__(
         self,
         *,
-        model: torch.nn.Module,
+        model: nn.Module,
         loss: Loss,
         optimizer: torch.optim.Optimizer,
         device: torch.device,
         seed: int,
-        scheduler: Any = None,
-        scheduler_every: str = "step",
+        rate: LearningRate | None = None,
+        loss_scheduler: LossScheduler | None = None,
         clip_norm: float | None = None,
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        accumulate: int = 1,
+        ema_decay: float | None = None,
+        channels_last: bool = False,
+        compiled: bool = False,
+        on_nonfinite: Literal["stop", "skip", "rollback"] = "stop",
     ) -> None:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
-        self.scheduler = scheduler
+        self.rate = rate
+        self.loss_scheduler = loss_scheduler
         self.device = device
         self.position = Position()
+        self.average = None if ema_decay is None else average(model, ema_decay)
+        self.in_step = False
+        """Whether a step was begun and not ended, so that nothing here is worth saving."""
+        self._forward = torch.compile(model) if compiled else model
+        self._precision = Precision(precision, device)
+        self._parts = accumulate
+        self._channels_last = channels_last
         self._seed = seed
-        self._scheduler_every = scheduler_every
         self._clip_norm = clip_norm
-        self._sums: dict[str, Tensor] = {}
+        self._on_nonfinite = on_nonfinite
+        self._guards = on_nonfinite != "stop"
+        self._names: tuple[str, ...] = ()
+        self._sums = torch.zeros(0, dtype=torch.float64, device=device)
         self._samples = 0
+        self._passed_over = 0
+        self._in_a_row = 0
+        self._avoided: set[tuple[int, int]] = set()
+
+    # ------------------------------------------------------------------ a step
 
     def train_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         """Train on *batch*, a pair of input and target, and return the loss and its components, still on the device.
 
         Raises:
             ConfigError: If it is no pair.
+            NonFiniteLossError: If loss or gradient are not finite in so many batches in a row that it is not the
+                batches; that it can be told, if they are to be passed over, costs waiting for the device.
+            NonFiniteStepError: If they are not finite in one, and the run is to roll back.
         """
-        inputs, targets = split(batch, self.device)
+        inputs, targets = self._put(batch)
         seed_generators(mix(STEP, self._seed, self.position.step), self.device)
-        self.model.train()
-        values = loss_values(self.loss, self.model(inputs), targets)
+        if not self.model.training:
+            self.model.train()
+        if (self.position.epoch, self.position.batch) in self._avoided:
+            return self._pass_over()
+        self.in_step = True
+        kept = [buffer.clone() for buffer in self.model.buffers()] if self._guards else []
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(values["loss"])
-        if self._clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
-        self.optimizer.step()
-        if self.scheduler is not None and self._scheduler_every == "step":
-            self.scheduler.step()
-        return self._count(values, len(inputs))
+        values = self._differentiate(inputs, targets)
+        if not self._update(values):
+            return self._undo(kept)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self._in_a_row = 0
+        self._add_up(values, len(inputs))
+        self._advance()
+        return values
 
-    def end_epoch(self) -> dict[str, float]:
-        """Close the epoch and return the mean of the loss and of each component over its samples.
+    def _put(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        inputs, targets = split(batch, self.device)
+        return (lay_out(inputs), targets) if self._channels_last else (inputs, targets)
+
+    def _differentiate(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Add up the gradients of all parts of a batch, and return the values of the whole."""
+        if self._parts == 1:
+            return self._differentiate_part(inputs, targets, share=1.0)
+        sums: dict[str, Tensor] = {}
+        for some, truths in zip(inputs.chunk(self._parts), targets.chunk(self._parts), strict=True):
+            share = len(some) / len(inputs)
+            for name, value in self._differentiate_part(some, truths, share=share).items():
+                sums[name] = sums[name] + value * share if name in sums else value * share
+        return sums
+
+    def _differentiate_part(self, inputs: Tensor, targets: Tensor, *, share: float) -> dict[str, Tensor]:
+        with self._precision.cast():
+            prediction = self._forward(inputs)
+        values = loss_values(self.loss, prediction, targets)
+        self._precision.backward(values["loss"] if share == 1.0 else values["loss"] * share)
+        return {name: value.detach() for name, value in values.items()}
+
+    def _update(self, values: dict[str, Tensor]) -> bool:
+        """Move the weights, unless something is not finite and that is looked at; return whether it was finite."""
+        scaled = self._precision.scaler is not None
+        if self._clip_norm is not None or (self._guards and not scaled):
+            self._precision.unscale(self.optimizer)
+            weights = [one for group in self.optimizer.param_groups for one in group["params"] if one.grad is not None]
+            norm = get_total_norm([one.grad for one in weights])
+            values["grad_norm"] = norm
+            if self._clip_norm is not None:
+                clip_grads_with_norm_(weights, self._clip_norm, norm)
+        if self._guards:
+            # a scale that was too large makes gradients infinite too, and the scaler deals with that by itself
+            seen = values["loss"] if scaled else values["loss"] + values["grad_norm"]
+            if not math.isfinite(float(seen)):
+                return False
+        if self._precision.step(self.optimizer) and self.rate is not None:
+            self.rate.step_ended()
+        return True
+
+    def _undo(self, kept: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Take back what a forward pass has written, and pass the batch over."""
+        for buffer, before in zip(self.model.buffers(), kept, strict=True):
+            buffer.copy_(before)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.in_step = False
+        what = f"the loss or its gradient is not finite at step {self.position.step + 1}"
+        if self._on_nonfinite == "rollback":
+            raise NonFiniteStepError(what)
+        self._in_a_row += 1
+        if self._in_a_row >= PATIENCE:
+            msg = f"{what}, as in the {PATIENCE - 1} batches before. {ADVICE}"
+            raise NonFiniteLossError(msg)
+        return self._pass_over()
+
+    def _pass_over(self) -> dict[str, Tensor]:
+        self._passed_over += 1
+        self._advance()
+        return {}
+
+    def _advance(self) -> None:
+        at = self.position
+        self.position = Position(epoch=at.epoch, batch=at.batch + 1, step=at.step + 1)
+        self.in_step = False
+
+    def _add_up(self, values: Mapping[str, Tensor], samples: int) -> None:
+        if not self._names:
+            self._names = tuple(name for name in values if name != "grad_norm")
+            self._sums = torch.zeros(len(self._names), dtype=torch.float64, device=self.device)
+        self._sums.add_(torch.stack([values[name] for name in self._names]), alpha=samples)
+        self._samples += samples
+
+    # ------------------------------------------------------------------ an epoch
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of the loss and of each component over the samples of this epoch so far.
 
         Raises:
             NonFiniteLossError: If the loss was NaN or infinite at some step; the epoch is not to be kept.
         """
         self.check_finite()
-        means = {f"train_{name}": float(total) / self._samples for name, total in self._sums.items()}
-        if self.scheduler is not None and self._scheduler_every == "epoch":
-            self.scheduler.step()
-        self._sums, self._samples = {}, 0
+        if not self._samples:
+            msg = f"every batch of epoch {self.position.epoch + 1} was passed over; {ADVICE}"
+            raise NonFiniteLossError(msg)
+        sums = dict(zip(self._names, self._sums.tolist(), strict=True))
+        return {f"train_{name}": total / self._samples for name, total in sums.items()}
+
+    def end_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Close the epoch, which came to *metrics*: schedules of epochs go on by one.
+
+        Raises:
+            ConfigError, LossConfigError: If one of them goes by what is not among *metrics*.
+        """
+        if self.rate is not None:
+            self.rate.epoch_ended(metrics)
+        if self.loss_scheduler is not None:
+            self.loss_scheduler.step(self.position.epoch, metrics)
+        self._names, self._samples = (), 0
         self.position = Position(epoch=self.position.epoch + 1, step=self.position.step)
-        return means
 
     def check_finite(self) -> None:
         """Make sure that this is a state to go on from: asked before every save, because it waits for the device.
@@ -116,7 +247,7 @@ class Engine:
         Raises:
             NonFiniteLossError: If a loss of this epoch was NaN or infinite, or a weight is.
         """
-        loss = float(self._sums["loss"]) if self._sums else 0.0
+        loss = float(self._sums[self._names.index("loss")]) if self._names else 0.0
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         if not math.isfinite(loss):
             what = f"the training loss of epoch {self.position.epoch + 1} is {loss}"
@@ -124,31 +255,59 @@ class Engine:
             what = f"the loss is finite and weights are not, after step {self.position.step}"
         else:
             return
-        msg = (
-            f"{what}; the last checkpoint is from before. Lower the learning rate, set training.clip_norm, or look at "
-            "the data"
-        )
+        msg = f"{what}; the last checkpoint is from before. {ADVICE}"
         raise NonFiniteLossError(msg)
+
+    # ------------------------------------------------------------------ what it is made of
+
+    @property
+    def measured(self) -> nn.Module:
+        """The model to measure and to export: the average of the weights where one is kept."""
+        return self.model if self.average is None else self.average.module
 
     @property
     def learning_rate(self) -> float:
         """The rate of the first parameter group at the next step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What has a state of its own beside model, optimizer and learning rate, by the name it is saved under."""
+        optional = {
+            "average": self.average,
+            "loss_scheduler": self.loss_scheduler,
+            "scaler": self._precision.scaler,
+        }
+        return {"engine": self, "loss": self.loss, **{name: one for name, one in optional.items() if one is not None}}
+
+    @property
+    def avoided(self) -> frozenset[tuple[int, int]]:
+        """The batches that are come by without a step, as epoch and batch, both counted from 0."""
+        return frozenset(self._avoided)
+
+    def avoid(self, batches: Iterable[tuple[int, int]]) -> None:
+        """Come by *batches* without a step, when they come again."""
+        self._avoided.update(batches)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the position and the running sums: what neither model nor optimizer know."""
-        return {"position": attrs.asdict(self.position), "sums": self._sums, "samples": self._samples}
+        return {
+            "position": attrs.asdict(self.position),
+            "names": list(self._names),
+            "sums": self._sums,
+            "samples": self._samples,
+            "passed_over": self._passed_over,
+            "in_a_row": self._in_a_row,
+            "avoided": sorted(map(list, self._avoided)),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from *state*."""
         self.position = Position(**state["position"])
-        self._sums = {name: total.to(self.device) for name, total in state["sums"].items()}
+        self._names = tuple(state["names"])
+        self._sums = state["sums"].to(self.device)
         self._samples = state["samples"]
-
-    def _count(self, values: Mapping[str, Tensor], samples: int) -> dict[str, Tensor]:
-        detached = {name: value.detach() for name, value in values.items()}
-        for name, value in detached.items():
-            self._sums[name] = self._sums.get(name, 0) + value.double() * samples
-        self._samples += samples
-        self.position = attrs.evolve(self.position, batch=self.position.batch + 1, step=self.position.step + 1)
-        return detached
+        self._passed_over = state["passed_over"]
+        self._in_a_row = state["in_a_row"]
+        self._avoided = {(epoch, batch) for epoch, batch in state["avoided"]}
+        self.in_step = False

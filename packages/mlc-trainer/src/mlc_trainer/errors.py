@@ -8,7 +8,9 @@
     ├── RunError            RuntimeError  the run directory is not what the call expects
     │   └── RunBusyError                  another process trains in it
     ├── HorizonError        ValueError    the schedule ends before the training that was asked for
+    ├── PreemptedError      InterruptedError  the process was told to end; where training stands was saved
     └── NonFiniteLossError  ArithmeticError  the loss is NaN or infinite; nothing after the last good step is kept
+        └── NonFiniteStepError               at one step, which was not taken; a run that rolls back goes on from it
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ __all__ = [
     "FactoryError",
     "HorizonError",
     "NonFiniteLossError",
+    "NonFiniteStepError",
+    "PreemptedError",
     "ResumeWarning",
     "RunBusyError",
     "RunError",
@@ -48,6 +52,19 @@ class HorizonError(MlcError, ValueError):
 
 class NonFiniteLossError(MlcError, ArithmeticError):
     """The loss is NaN or infinite."""
+
+
+class NonFiniteStepError(NonFiniteLossError):
+    """The loss or its gradient is NaN or infinite at a step, which was not taken."""
+
+
+class PreemptedError(MlcError, InterruptedError):
+    """The process was told to end by a signal; where training stands was saved."""
+
+    def __init__(self, message: str, *, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+        """The number of the signal; a command that it ends has the exit status 128 + this."""
 
 
 class ResumeWarning(UserWarning):

@@ -5,28 +5,29 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
-from mlc_core import CheckpointNotFoundError, CheckpointReader, MismatchError, open_checkpoint
-from mlc_core.restore import fit_model, restore
 from mlc_hooks import open_door
-from mlc_hooks.hints import known_names, nearest
 from mlc_trainer import assembly, environment, events
-from mlc_trainer.config_files import as_data, settings_that_matter
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.engine import Position
-from mlc_trainer.errors import ConfigError, ResumeWarning, RunError
+from mlc_trainer.errors import ResumeWarning, RunError
+from mlc_trainer.loop import Loop
 from mlc_trainer.measure import measure
 from mlc_trainer.observers import Journal, RunRecord
+from mlc_trainer.precision import Precision
+from mlc_trainer.rates import check_horizon
+from mlc_trainer.saving import RunCheckpoints
+from mlc_trainer.stopping import EarlyStopping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
-    from mlc_core import CheckpointManager, Restored
+    from mlc_core import CheckpointManager
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.engine import Engine
     from mlc_trainer.observers import Observer
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["ExperimentManager"]
 
 log = logging.getLogger("mlc_trainer")
-
-LATEST_STATE = "latest state"
-OURS = ("engine", "environment", "experiment", "loss")  # what a run saves beside model, optimizer and scheduler
 
 
 class ExperimentManager:
@@ -59,8 +57,6 @@ class ExperimentManager:
         self.directory = RunDirectory(Path(run_dir))
         self._observers = (Journal(self.directory.journal), *observers)
         self._ready = False
-        self._at: str | None = None  # the checkpoint here that holds the engine's state
-        self._metrics: dict[str, float] = {}
 
     # ------------------------------------------------------------------ from a directory
 
@@ -109,6 +105,14 @@ class ExperimentManager:
             self.checkpoints = assembly.make_checkpoints(
                 config.checkpoints, self.directory.checkpoints, model_name=config.model.name, run=self._run_id
             )
+            self._stopping = None if config.early_stopping is None else EarlyStopping(config.early_stopping)
+            self._saving = RunCheckpoints(
+                self.checkpoints,
+                self.engine,
+                config,
+                samples=self._training.samples,
+                more_parts={} if self._stopping is None else {"early_stopping": self._stopping},
+            )
             self._ready = True
         return self
 
@@ -153,28 +157,12 @@ class ExperimentManager:
             MismatchError: If it does not fit what the configuration builds. Nothing was changed.
         """
         self.setup()
-        engine, found = self.engine, self.checkpoints.load_checkpoint(checkpoint)
-        is_path = "/" in str(checkpoint)
-        reader = open_checkpoint(checkpoint) if is_path else CheckpointReader(self.checkpoints.storage, found.saved)
-        _check(found, engine.loss, where=reader.location)
-        restore(
-            reader, found.state, model=engine.model, optimizer=engine.optimizer, scheduler=engine.scheduler, strict=True
-        )
-        engine.loss.load_state_dict(found.state["loss"])
-        engine.load_state_dict(found.state["engine"])
-        is_here = found.saved.id in {one.id for one in self.checkpoints.list_checkpoints()}
-        self._at, self._metrics = found.saved.name if is_here else None, dict(found.saved.metrics)
-        before = {**settings_that_matter(found.state["experiment"]), **found.state["environment"]}
-        now = {**settings_that_matter(as_data(self.config)), **self._environment()}
-        return found.saved.name, environment.differences(before, now)
+        return self._saving.restore(checkpoint)
 
     def evaluate(self, data_loader: Iterable[Sequence[Tensor]] | None = None) -> dict[str, float]:
         """Return loss and metrics over *data_loader*, pairs of input and target, or over the validation data."""
         self.setup()
-        batches = self._validation.epoch(0) if data_loader is None else data_loader
-        engine, metric = self.engine, assembly.make_metric(self.config.metrics)
-        seed = self.config.training.seed
-        return measure(engine.model, batches, loss=engine.loss, metric=metric, device=engine.device, seed=seed)
+        return self._measure(self._validation.epoch(0) if data_loader is None else data_loader)
 
     # ------------------------------------------------------------------ the loop
 
@@ -223,10 +211,11 @@ class ExperimentManager:
 
     def _lay_out(self, total: int) -> None:
         """Make sure that *total* epochs can be trained, and write down what is going to be."""
-        scheduler, training = self.engine.scheduler, self.config.training
-        assembly.check_horizon(self.config.scheduler, scheduler, epochs=total, steps_per_epoch=len(self._training))
+        training = self.config.training
+        check_horizon(self.config.scheduler, self.engine.rate, epochs=total, steps_per_epoch=len(self._training))
         training = attrs.evolve(training, num_epochs=max(total, training.num_epochs))
         self.config = attrs.evolve(self.config, training=training)
+        self._saving.config = self.config
         self.directory.write(self.config, self._run_id)
 
     def _watched(self, record: RunRecord) -> dict[str, float]:
@@ -256,90 +245,26 @@ class ExperimentManager:
                 log.warning("observer %s failed when told that the run ended: %s", kind, failure, exc_info=failure)
 
     def _train(self, total: int) -> dict[str, float]:
-        while self.engine.position.epoch < total:
-            self._train_epoch()
-            self._end_epoch()
-        if self._at is not None and not self.engine.position.batch:
-            self.checkpoints.set_pointer("final", self._at)
-        return self._metrics
-
-    def _train_epoch(self) -> None:
-        engine, batches, log_every = self.engine, self._training, self.config.training.log_every
-        step_ended = [observer.step_ended for observer in self._observers]
-        for batch in batches.epoch(engine.position.epoch, first=engine.position.batch):
-            values = engine.train_step(batch)
-            for tell in step_ended:
-                tell(engine.position)
-            if engine.position.step % log_every == 0:
-                self._log_step(values)
-            if engine.position.batch < len(batches):  # the end of the epoch is saved when it was measured
-                self._save_if_due()
-
-    def _log_step(self, values: Mapping[str, Tensor]) -> None:
-        numbers = {name: float(value) for name, value in values.items()}
-        for observer in self._observers:
-            observer.step_logged(self.engine.position, {**numbers, "lr": self.engine.learning_rate})
-
-    def _end_epoch(self) -> None:
-        rate = self.engine.learning_rate
-        training = self.engine.end_epoch()
-        metrics = {**self.evaluate(), **training, "lr": rate}
-        for observer in self._observers:
-            observer.epoch_ended(self.engine.position, metrics)
-        position = self.engine.position
-        reason = self.checkpoints.due(epoch=position.epoch, step=position.step, metrics=metrics)
-        self._save(reason or LATEST_STATE, epoch=position.epoch, epoch_ended=True, metrics=metrics)
-        monitored = self.config.checkpoints.monitor_metric
-        if monitored not in metrics:  # nothing would ever be best; the epoch is saved, and the run can be resumed
-            hint = f"{nearest(monitored, metrics)} {known_names('Measured', metrics)}"
-            msg = f"checkpoints.monitor_metric = {monitored!r} was not measured.{hint}"
-            raise ConfigError(msg)
-
-    def _save_if_due(self) -> None:
-        position = self.engine.position
-        reason = self.checkpoints.due(epoch=position.epoch + 1, step=position.step, epoch_ended=False)
-        if reason is not None:
-            self.engine.check_finite()
-            self._save(reason, epoch=position.epoch + 1, epoch_ended=False, metrics={})
-
-    def _save(self, reason: str, *, epoch: int, epoch_ended: bool, metrics: dict[str, float]) -> None:
-        engine = self.engine
-        location = self.checkpoints.save_checkpoint(
-            engine.model,
-            engine.optimizer,
-            engine.scheduler,
-            epoch,
-            metrics,
-            step=engine.position.step,
-            epoch_ended=epoch_ended,
-            reason=reason,
-            items={
-                "engine": engine,
-                "loss": engine.loss,
-                "experiment": as_data(self.config),
-                "environment": self._environment(),
-            },
+        loop = Loop(
+            self.config,
+            self.engine,
+            training=self._training,
+            validation=self._validation,
+            measure=self._measure,
+            checkpoints=self._saving,
+            stopping=self._stopping,
+            observers=self._observers,
         )
-        self._at, self._metrics = Path(str(location)).name, metrics
-        for observer in self._observers:
-            observer.checkpoint_saved(engine.position, str(location))
+        return loop.train(total)
 
-    def _environment(self) -> Mapping[str, Any]:
-        return {**environment.fingerprint(self.engine.device), "training samples": self._training.samples}
-
-
-def _check(found: Restored, loss: Any, *, where: object) -> None:
-    """Make sure that what was *found* is a run's state and fits *loss*; `mlc_core` looks at the rest.
-
-    Raises:
-        CheckpointNotFoundError: If it was not saved by a run.
-        MismatchError: If it does not fit.
-    """
-    missing = [name for name in OURS if name not in found.state]
-    if missing:
-        msg = f"{where} holds no {', '.join(missing)}: it was not saved by a run, which alone can be resumed"
-        raise CheckpointNotFoundError(msg)
-    fit = fit_model(loss, found.state["loss"])
-    if not fit.is_exact:
-        msg = f"{where} does not fit the loss: {fit}"
-        raise MismatchError(msg)
+    def _measure(self, batches: Iterable[Sequence[Tensor]]) -> dict[str, float]:
+        engine, training = self.engine, self.config.training
+        return measure(
+            engine.measured,
+            batches,
+            loss=engine.loss,
+            metric=assembly.make_metric(self.config.metrics),
+            device=engine.device,
+            seed=training.seed,
+            precision=Precision(training.precision, engine.device),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +13,15 @@ from mlc_trainer.randomness import MEASURE, mix, seed_generators
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from mlc_losses import Loss
     from mlc_trainer.metrics import Metric
+    from mlc_trainer.precision import Precision
 
-__all__ = ["loss_values", "measure", "split"]
+__all__ = ["lay_out", "loss_values", "measure", "split", "to_channels_last"]
+
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def split(batch: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -32,6 +36,19 @@ def split(batch: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor
         raise ConfigError(msg)
     inputs, targets = batch
     return inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+
+
+def lay_out(images: Tensor) -> Tensor:
+    """Return *images* `(B, C, *spatial)` with the channels last in memory, where there are two or three dimensions."""
+    return images.to(memory_format=FORMATS[images.ndim]) if images.ndim in FORMATS else images
+
+
+def to_channels_last(model: nn.Module) -> nn.Module:
+    """Lay out the weights of *model* that are kernels over two or three dimensions with the channels last."""
+    for one in model.parameters():
+        if one.ndim in FORMATS:
+            one.data = one.data.to(memory_format=FORMATS[one.ndim])
+    return model
 
 
 def loss_values(loss: Loss, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -51,6 +68,7 @@ def measure(
     metric: Metric | None,
     device: torch.device,
     seed: int,
+    precision: Precision | None = None,
 ) -> dict[str, float]:
     """Return the mean of the loss and its components over all samples, and the *metric*, each named `val_…`.
 
@@ -69,7 +87,8 @@ def measure(
             for number, batch in enumerate(batches):
                 inputs, targets = split(batch, device)
                 seed_generators(mix(MEASURE, seed, number), device)
-                prediction = model(inputs)
+                with nullcontext() if precision is None else precision.cast():
+                    prediction = model(inputs)
                 for name, value in loss_values(loss, prediction, targets).items():
                     sums[name] = sums.get(name, torch.zeros((), device=device)) + value.double() * len(inputs)
                 samples += len(inputs)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from mlc_core import CheckpointNotFoundError, open_checkpoint
-from mlc_core.restore import restore_model
+from mlc_core.restore import restore_part
 from mlc_trainer import assembly
 from mlc_trainer.config_files import from_data
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.errors import ConfigError
 from mlc_trainer.measure import measure
+from mlc_trainer.precision import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mlc_core import Saved
+    from mlc_losses import Loss
     from mlc_trainer.config import ExperimentConfig
+    from mlc_trainer.experiment import ExperimentManager
 
 __all__ = ["ModelManager"]
 
@@ -32,15 +36,32 @@ class ModelManager:
     Args:
         model: The model.
         config: What its run was made of.
-        saved: The checkpoint that its weights are from.
+        loss: What it was trained with, its weights as they were then.
+        saved: The checkpoint that its weights are from; None if they are those of an experiment in memory.
         location: Where that lies.
     """
 
-    def __init__(self, model: torch.nn.Module, config: ExperimentConfig, saved: Saved, location: Path | str) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        config: ExperimentConfig,
+        *,
+        loss: Loss,
+        saved: Saved | None = None,
+        location: Path | str | None = None,
+    ) -> None:
         self.model = model
         self.config = config
-        self.saved = saved
         self.location = location
+        self._loss = loss
+        self._saved = saved
+
+    @classmethod
+    def from_experiment(cls, experiment: ExperimentManager) -> ModelManager:
+        """Take the model of *experiment* as it is now: a copy, which further training does not change."""
+        engine = experiment.setup().engine
+        model = copy.deepcopy(engine.measured).eval()
+        return cls(model, experiment.config, loss=copy.deepcopy(engine.loss))
 
     @classmethod
     def from_checkpoint(cls, checkpoint_path: Path | str, device: str = "auto") -> ModelManager:
@@ -56,12 +77,15 @@ class ModelManager:
         if "experiment" not in reader.saved.items:
             msg = f"{checkpoint_path} does not say how its model is built: it was not saved by `mlc train`"
             raise CheckpointNotFoundError(msg)
-        state = reader.load(only=("experiment", "model"))
+        state = reader.load(only=("experiment", "loss"))
         config = from_data(state["experiment"], where=str(reader.location))
-        model = assembly.make_model(config.model, seed=config.training.seed, device=assembly.pick_device(device))
-        restore_model(model, state["model"], strict=True, where=reader.location)
-        model.eval()
-        return cls(model, config, reader.saved, reader.location)
+        chosen = assembly.pick_device(device)
+        model = assembly.make_model(config.model, seed=config.training.seed, device=chosen)
+        averaged = config.training.ema_decay is not None
+        restore_part(reader, model, item="average" if averaged else "model", prefix="module." if averaged else "")
+        loss, _ = assembly.make_loss(config.loss, chosen)
+        loss.load_state_dict(state["loss"])
+        return cls(model.eval(), config, loss=loss, saved=reader.saved, location=reader.location)
 
     @classmethod
     def from_experiment_dir(cls, run_dir: Path | str, device: str = "auto") -> ModelManager:
@@ -81,6 +105,18 @@ class ModelManager:
             msg = f"no checkpoint in {directory.checkpoints} yet: the first one is saved at the end of the first epoch"
             raise CheckpointNotFoundError(msg)
         return cls.from_checkpoint(path, device)
+
+    @property
+    def saved(self) -> Saved:
+        """The checkpoint that the weights are from.
+
+        Raises:
+            CheckpointNotFoundError: If they are those of an experiment in memory.
+        """
+        if self._saved is None:
+            msg = "this model is from an experiment in memory, and no checkpoint holds it; save one first"
+            raise CheckpointNotFoundError(msg)
+        return self._saved
 
     @property
     def device(self) -> torch.device:
@@ -108,5 +144,12 @@ class ModelManager:
             data = assembly.make_data(config.data)
             batches = assembly.make_validation_batches(config.data, data, seed=config.training.seed, device=device)
             data_loader = batches.epoch(0)
-        loss, metric = assembly.make_loss(config.loss, device), assembly.make_metric(config.metrics)
-        return measure(self.model, data_loader, loss=loss, metric=metric, device=device, seed=config.training.seed)
+        return measure(
+            self.model,
+            data_loader,
+            loss=self._loss,
+            metric=assembly.make_metric(config.metrics),
+            device=device,
+            seed=config.training.seed,
+            precision=Precision(config.training.precision, device),
+        )

@@ -1,0 +1,183 @@
+"""The loop that is ours: epochs of steps, measured, watched and saved, until it is time to end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+from mlc_hooks.hints import known_names, nearest
+from mlc_trainer.errors import ConfigError, NonFiniteLossError, NonFiniteStepError, PreemptedError
+from mlc_trainer.signals import StoppedError, StopRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from mlc_trainer.config import ExperimentConfig
+    from mlc_trainer.data import Batches
+    from mlc_trainer.engine import Engine
+    from mlc_trainer.observers import Observer
+    from mlc_trainer.saving import RunCheckpoints
+    from mlc_trainer.stopping import EarlyStopping
+
+__all__ = ["Loop"]
+
+log = logging.getLogger("mlc_trainer")
+
+LATEST_STATE = "latest state"
+ROLLBACKS = 10
+"""Batches that may be given up; more of them mean that it is not the batches."""
+
+
+class Loop:
+    """Trains *engine* on *training*, and saves in *checkpoints*.
+
+    Args:
+        config: What the run is made of.
+        engine: What takes the steps.
+        training: What is trained on.
+        validation: What is measured on after every epoch.
+        measure: Returns the metrics of the model over batches.
+        checkpoints: Where to save.
+        stopping: When it is enough, or None.
+        observers: Who watches.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        engine: Engine,
+        *,
+        training: Batches,
+        validation: Batches,
+        measure: Callable[[Iterable[Sequence[Tensor]]], dict[str, float]],
+        checkpoints: RunCheckpoints,
+        stopping: EarlyStopping | None,
+        observers: Sequence[Observer],
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._training = training
+        self._validation = validation
+        self._measure = measure
+        self._checkpoints = checkpoints
+        self._stopping = stopping
+        self._observers = observers
+        self._stop = StopRequest()
+
+    def train(self, total: int) -> dict[str, float]:
+        """Train until *total* epochs are complete, or it is enough, and return the metrics of the last one.
+
+        Raises:
+            PreemptedError: If a signal asked the process to end; where training stands is saved then.
+            NonFiniteLossError: If the loss is NaN or infinite.
+        """
+        with self._stop.listening():
+            try:
+                while self._engine.position.epoch < total and not self._has_had_enough():
+                    self._train_on()
+            except BaseException as error:
+                self._save_before_the_end(error)
+                raise
+        if self._checkpoints.at is not None and not self._engine.position.batch:
+            self._checkpoints.manager.set_pointer("final", self._checkpoints.at)
+        return self._checkpoints.metrics
+
+    def _train_on(self) -> None:
+        try:
+            self._train_epoch()
+            self._end_epoch()
+        except NonFiniteStepError as error:
+            self._roll_back(error)
+        except StoppedError:
+            self._give_way()
+
+    def _train_epoch(self) -> None:
+        engine, batches, log_every = self._engine, self._training, self._config.training.log_every
+        step_ended = [observer.step_ended for observer in self._observers]
+        for batch in self._stop.watch(batches.epoch(engine.position.epoch, first=engine.position.batch)):
+            values = engine.train_step(batch)
+            for tell in step_ended:
+                tell(engine.position)
+            if values and engine.position.step % log_every == 0:
+                self._log_step(values)
+            if engine.position.batch < len(batches):  # the end of the epoch is saved when it was measured
+                self._save_if_due()
+
+    def _log_step(self, values: Mapping[str, Tensor]) -> None:
+        numbers = {name: float(value) for name, value in values.items()}
+        for observer in self._observers:
+            observer.step_logged(self._engine.position, {**numbers, "lr": self._engine.learning_rate})
+
+    def _save_if_due(self) -> None:
+        position = self._engine.position
+        reason = self._checkpoints.manager.due(epoch=position.epoch + 1, step=position.step, epoch_ended=False)
+        if reason is not None:
+            self._engine.check_finite()
+            self._save(reason)
+
+    def _end_epoch(self) -> None:
+        rate, training = self._engine.learning_rate, self._engine.means()
+        measured = self._measure(self._stop.watch(self._validation.epoch(0)))
+        metrics = {**measured, **training, "lr": rate}
+        self._engine.end_epoch(metrics)
+        if self._stopping is not None:
+            self._stopping.epoch_ended(metrics)
+        for observer in self._observers:
+            observer.epoch_ended(self._engine.position, metrics)
+        position = self._engine.position
+        reason = self._checkpoints.manager.due(epoch=position.epoch, step=position.step, metrics=metrics)
+        self._save(reason or LATEST_STATE, metrics=metrics)
+        monitored = self._config.checkpoints.monitor_metric
+        if monitored not in metrics:  # nothing would ever be best; the epoch is saved, and the run can be resumed
+            hint = f"{nearest(monitored, metrics)} {known_names('Measured', metrics)}"
+            msg = f"checkpoints.monitor_metric = {monitored!r} was not measured.{hint}"
+            raise ConfigError(msg)
+
+    def _save(self, reason: str, *, metrics: Mapping[str, float] | None = None) -> None:
+        location = self._checkpoints.save(reason, metrics=metrics)
+        for observer in self._observers:
+            observer.checkpoint_saved(self._engine.position, location)
+
+    # ------------------------------------------------------------------ ends before the end
+
+    def _has_had_enough(self) -> bool:
+        reason = None if self._stopping is None else self._stopping.reason
+        if reason is not None:
+            log.info("training ended early: %s", reason)
+        return reason is not None
+
+    def _roll_back(self, error: NonFiniteStepError) -> None:
+        """Go back to the last checkpoint, and come by the batch without a step when it comes again."""
+        engine, position = self._engine, self._engine.position
+        avoided = {*engine.avoided, (position.epoch, position.batch)}
+        if len(avoided) > ROLLBACKS or not self._checkpoints.manager.list_checkpoints():
+            why = "there is no checkpoint yet" if len(avoided) <= ROLLBACKS else f"{ROLLBACKS} batches were given up"
+            msg = f"{error}, and {why}. Lower the learning rate, set training.clip_norm, or look at the data"
+            raise NonFiniteLossError(msg) from error
+        log.warning("%s; going back to the last checkpoint and passing the batch over", error)
+        self._checkpoints.restore("latest")
+        engine.avoid(avoided)
+
+    def _give_way(self) -> None:
+        """Save where training stands, because a signal asked the process to end.
+
+        Raises:
+            PreemptedError: Always.
+        """
+        name = signal.Signals(self._stop.signal).name
+        self._engine.check_finite()
+        self._checkpoints.save_here(name)
+        msg = f"{name} came and training stopped at step {self._engine.position.step}, which is saved; resume the run"
+        raise PreemptedError(msg, signal=self._stop.signal)
+
+    def _save_before_the_end(self, error: BaseException) -> None:
+        if not self._config.training.save_on_error or self._engine.in_step or isinstance(error, PreemptedError):
+            return
+        try:
+            self._engine.check_finite()
+            self._checkpoints.save_here(type(error).__name__)
+        except Exception as failure:  # the first error is the one to be told
+            log.warning("where training stood could not be saved: %s", failure)

@@ -1,0 +1,125 @@
+"""What a run saves and gets back: every part that has a state, by name, none more and none less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from mlc_core import CheckpointNotFoundError, CheckpointReader, MismatchError, open_checkpoint
+from mlc_core.restore import restore
+from mlc_trainer import environment
+from mlc_trainer.config_files import as_data, settings_that_matter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlc_core import CheckpointManager
+    from mlc_trainer.config import ExperimentConfig
+    from mlc_trainer.engine import Engine, Position
+
+__all__ = ["RunCheckpoints"]
+
+OURS = ("engine", "environment", "experiment", "loss")  # what every run saves beside model and optimizer
+
+
+@attrs.define
+class RunCheckpoints:
+    """The checkpoints of a run, and which of them holds the state in memory."""
+
+    manager: CheckpointManager
+    engine: Engine
+    config: ExperimentConfig
+    samples: int
+    """How many are trained on; with another number, the order is another."""
+    more_parts: Mapping[str, Any] = attrs.field(factory=dict)
+    """What has a state beside the engine."""
+    at: str | None = None
+    """The checkpoint here that holds what is in memory, if there is one."""
+    saved: Position | None = None
+    """Where training stood when that was saved or restored."""
+    metrics: dict[str, float] = attrs.field(factory=dict)
+    """What was saved with it."""
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Whatever has a state beside model, optimizer and learning rate."""
+        return {**self.engine.parts, **self.more_parts}
+
+    def save(self, reason: str, *, metrics: Mapping[str, float] | None = None) -> str:
+        """Save where training stands, with the *metrics* of an epoch at its end, and return the checkpoint's location.
+
+        Raises:
+            DiskFullError, StorageError: If it cannot be written.
+        """
+        engine, position, ended = self.engine, self.engine.position, metrics is not None
+        location = self.manager.save_checkpoint(
+            engine.model,
+            engine.optimizer,
+            self._scheduler,
+            position.epoch + (0 if ended else 1),
+            {} if metrics is None else dict(metrics),
+            step=position.step,
+            epoch_ended=ended,
+            reason=reason,
+            items={**self.parts, "experiment": as_data(self.config), "environment": self._environment()},
+        )
+        self.at, self.saved, self.metrics = Path(str(location)).name, position, dict(metrics or {})
+        return str(location)
+
+    def save_here(self, reason: str) -> str | None:
+        """Save in the middle of an epoch, unless that is saved already, and return the location if it was not.
+
+        Between two epochs nothing is saved: that is done with the metrics, or it was not to be.
+        """
+        position = self.engine.position
+        return None if not position.batch or position == self.saved else self.save(reason)
+
+    def restore(self, checkpoint: Path | str) -> tuple[str, Sequence[str]]:
+        """Load *checkpoint* whole, and return its name and what is not as it was when it was saved.
+
+        Raises:
+            CheckpointNotFoundError: If there is none, or it was not saved by a run.
+            CorruptCheckpointError: If it was changed.
+            MismatchError: If it does not fit. Nothing was changed.
+        """
+        engine, found = self.engine, self.manager.load_checkpoint(checkpoint)
+        is_path = "/" in str(checkpoint)
+        reader = open_checkpoint(checkpoint) if is_path else CheckpointReader(self.manager.storage, found.saved)
+        parts = self.parts
+        _check(found.state, parts, where=reader.location)
+        restore(
+            reader,
+            found.state,
+            model=engine.model,
+            optimizer=engine.optimizer,
+            scheduler=self._scheduler,
+            strict=True,
+            items=parts,
+        )
+        is_here = found.saved.id in {one.id for one in self.manager.list_checkpoints()}
+        self.at = found.saved.name if is_here else None
+        self.saved, self.metrics = engine.position, dict(found.saved.metrics)
+        before = {**settings_that_matter(found.state["experiment"]), **found.state["environment"]}
+        now = {**settings_that_matter(as_data(self.config)), **self._environment()}
+        return found.saved.name, environment.differences(before, now)
+
+    @property
+    def _scheduler(self) -> Any:
+        return None if self.engine.rate is None else self.engine.rate.scheduler
+
+    def _environment(self) -> Mapping[str, Any]:
+        return {**environment.fingerprint(self.engine.device), "training samples": self.samples}
+
+
+def _check(state: Mapping[str, Any], parts: Mapping[str, Any], *, where: object) -> None:
+    missing = [name for name in OURS if name not in state]
+    if missing:
+        msg = f"{where} holds no {', '.join(missing)}: it was not saved by a run, which alone can be resumed"
+        raise CheckpointNotFoundError(msg)
+    known = {"model", "optimizer", "scheduler", *OURS}
+    for title, names in (("holds no", set(parts) - set(state)), ("also holds", set(state) - known - set(parts))):
+        if names:
+            msg = f"{where} {title} {', '.join(sorted(names))}: the run that saved it was configured otherwise"
+            raise MismatchError(msg)

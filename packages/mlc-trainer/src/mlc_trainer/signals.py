@@ -1,0 +1,63 @@
+"""Signals that ask a process to end: they set a flag, and training looks at it where nothing is half done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import FrameType
+
+__all__ = ["StopRequest", "StoppedError"]
+
+Item = TypeVar("Item")
+
+LISTENED_TO = (signal.SIGTERM, signal.SIGUSR1)
+"""What batch systems and clouds send some time before they take the machine away."""
+
+
+class StoppedError(Exception):
+    """Something long was left because a signal had come; never leaves this package."""
+
+
+@attrs.define
+class StopRequest:
+    """Whether a signal has come."""
+
+    signal: int = 0
+    """Its number, or 0."""
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals as requests until the context ends.
+
+        Only a main thread can; in another one a signal does what it always did.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {one: signal.signal(one, self._hear) for one in LISTENED_TO}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield *items* until a signal has come.
+
+        Raises:
+            StoppedError: Then.
+        """
+        for item in items:
+            if self.signal:
+                raise StoppedError
+            yield item
+
+    def _hear(self, number: int, _: FrameType | None) -> None:
+        self.signal = number
