@@ -55,9 +55,9 @@ def mlc() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `mlc` and turn MLC's own errors into one message on standard error and exit status 1."""
+    """Run `mlc` and turn MLC's own errors into one message on standard error and their exit status, mostly 1."""
     try:
         mlc.main(args=None if arguments is None else list(arguments), prog_name="mlc")
     except MlcError as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_status)

@@ -23,6 +23,9 @@ __all__ = [
 class MlcError(Exception):
     """The root of every error that an MLC package raises on purpose."""
 
+    exit_status: int = 1
+    """What a command that it ends exits with."""
+
 
 class UnknownNameError(MlcError, LookupError):
     """Nothing is offered under that name."""

@@ -64,7 +64,8 @@ class PreemptedError(MlcError, InterruptedError):
     def __init__(self, message: str, *, signal: int) -> None:
         super().__init__(message)
         self.signal = signal
-        """The number of the signal; a command that it ends has the exit status 128 + this."""
+        """The number of the signal."""
+        self.exit_status = 128 + signal  # as of a process that the signal ends: no script takes it for finished
 
 
 class ResumeWarning(UserWarning):

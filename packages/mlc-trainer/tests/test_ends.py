@@ -1,0 +1,235 @@
+"""Ends before the end: signals, errors, batches that are not finite, and metrics that get no better."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from mlc_core import open_checkpoint
+from mlc_trainer import (
+    ConfigError,
+    ExperimentManager,
+    ModelManager,
+    NonFiniteLossError,
+    PreemptedError,
+    from_data,
+    read_journal,
+)
+
+POISONED = {"factory": "tiny:Poisoned", "batch_size": 1, "shuffle": False}
+FREQUENT = {"save_strategy": "interval", "strategy_options": {"every": 2, "unit": "steps"}}
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """Where the run lies."""
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def whole(plain, tmp_path, bits):
+    """Return the bits of a run that nothing disturbs."""
+
+    def train(**tables):
+        config, directory = from_data(json.loads(json.dumps(plain(**tables)))), tmp_path / "whole"
+        ExperimentManager(config, directory).run()
+        return bits(directory)
+
+    return train
+
+
+def send(number, step, moment="step_ended"):
+    """Return an observer's moments: send the signal to this process at that step."""
+    sent = []
+
+    def strike(position, *_):
+        if position.step == step and not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+
+    return {moment: strike}
+
+
+# ---------------------------------------------------------------------- signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_signal_saves_at_the_next_step_and_the_rest_is_the_same(number, step, configure, run_dir, watcher, whole, bits):
+    """Where training stands is on disk before the process ends; steps 3 is the last of an epoch."""
+    experiment = ExperimentManager(configure(), run_dir, observers=[watcher(**send(number, step))])
+    with pytest.raises(PreemptedError, match=f"{number.name} came and training stopped at step {step}") as caught:
+        experiment.run()
+    latest = open_checkpoint(run_dir / "checkpoints/model/latest").saved
+
+    assert (step, 128 + number) == (latest.step, caught.value.exit_status)
+    assert signal.SIG_DFL == signal.getsignal(number)
+    ExperimentManager.from_run(run_dir).resume_training()
+    assert whole() == bits(run_dir)
+
+
+def test_signal_while_it_is_measured(configure, run_dir, monkeypatch, whole, bits):
+    """A long validation is left; it is made again after the restart, and no step is."""
+    import tiny
+
+    plain_item = tiny.Images.__getitem__
+
+    def strike(self, index):
+        if self._first == 1000 and not struck:
+            struck.append(os.kill(os.getpid(), signal.SIGTERM))
+        return plain_item(self, index)
+
+    struck = []
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.Images, "__getitem__", strike)
+        with pytest.raises(PreemptedError, match="step 3"):
+            ExperimentManager(configure(data={"factory": "tiny:Blobs", "batch_size": 4}), run_dir).run()
+    latest = open_checkpoint(run_dir / "checkpoints/model/latest").saved
+
+    assert (3, {}, False) == (latest.step, dict(latest.metrics), latest.epoch_ended)
+    ExperimentManager.from_run(run_dir).resume_training()
+    assert whole() == bits(run_dir)
+
+
+@pytest.mark.slow
+def test_command_that_is_told_to_end_says_so_by_its_status(start, config_file, tmp_path):
+    """No script takes it for finished, and `mlc resume` goes on."""
+    table = {"training": {"num_epochs": 400}}
+    with start("train", config_file(**table), "--run-dir", tmp_path / "run") as child:
+        while not (tmp_path / "run/checkpoints/model/latest").exists():
+            assert child.poll() is None
+        child.send_signal(signal.SIGTERM)
+        _, told = child.communicate(timeout=60)
+
+    assert 143 == child.returncode
+    assert "Error: SIGTERM came and training stopped at step" in told
+
+
+# ---------------------------------------------------------------------- errors
+
+
+def test_error_between_two_steps_is_saved_if_asked(configure, run_dir, watcher, whole, bits):
+    """What an observer breaks costs no step."""
+
+    def fail(position):
+        if position.step == 5:
+            msg = "the tracker is gone"
+            raise RuntimeError(msg)
+
+    config = configure(training={"save_on_error": True})
+    with pytest.raises(RuntimeError, match="the tracker is gone"):
+        ExperimentManager(config, run_dir, observers=[watcher(step_ended=fail)]).run()
+
+    assert 5 == open_checkpoint(run_dir / "checkpoints/model/latest").saved.step
+    ExperimentManager.from_run(run_dir).resume_training()
+    assert whole()[0]["model.safetensors"] == bits(run_dir)[0]["model.safetensors"]
+
+
+def test_error_in_the_middle_of_a_step_is_not_saved(configure, run_dir, monkeypatch):
+    """Half a step is none: the last end of an epoch is where it goes on."""
+    experiment = ExperimentManager(configure(training={"save_on_error": True}), run_dir).setup()
+    steps = []
+
+    def fail(*_, **__):
+        steps.append(1)
+        if len(steps) == 5:
+            msg = "out of memory"
+            raise RuntimeError(msg)
+
+    experiment.engine.optimizer.register_step_post_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        experiment.run()
+
+    assert 3 == open_checkpoint(run_dir / "checkpoints/model/latest").saved.step
+
+
+# ---------------------------------------------------------------------- what is not finite
+
+
+def test_batch_that_is_not_finite_can_be_skipped(configure, run_dir):
+    """No weight, no statistic of batch normalisation and no mean of the epoch has seen it."""
+    config = configure(data=POISONED, training={"on_nonfinite": "skip", "num_epochs": 2})
+    experiment = ExperimentManager(config, run_dir)
+    metrics = experiment.run()
+    state = experiment.engine.state_dict()
+
+    assert all(one.isfinite().all() for one in experiment.engine.model.state_dict().values())
+    assert 0 < metrics["train_loss"] < 2
+    assert (2, 24) == (state["passed_over"], state["position"]["step"])
+
+
+def test_run_can_roll_back_and_come_by_the_batch(configure, run_dir, caplog):
+    """It goes on from the last checkpoint, and says so."""
+    config = configure(data=POISONED, training={"on_nonfinite": "rollback", "num_epochs": 2}, checkpoints=FREQUENT)
+    experiment = ExperimentManager(config, run_dir)
+    experiment.run()
+
+    assert frozenset({(0, 5), (1, 5)}) == experiment.engine.avoided
+    assert all(one.isfinite().all() for one in experiment.engine.model.state_dict().values())
+    assert 2 == sum("going back to the last checkpoint" in one.message for one in caplog.records)
+    steps = [line["step"] for line in read_journal(run_dir / "metrics.jsonl") if line["event"] == "step"]
+    assert sorted(set(steps)) == steps
+
+
+def test_nothing_to_roll_back_to(configure, run_dir):
+    """The error says what happened, and why it could not be mended."""
+    config = configure(data={**POISONED, "options": {"length": 6}}, training={"on_nonfinite": "rollback"})
+    with pytest.raises(NonFiniteLossError, match="not finite at step 6, and there is no checkpoint yet"):
+        ExperimentManager(config, run_dir).run()
+
+
+def test_data_that_are_never_finite_end_the_run(configure, run_dir):
+    """Ten in a row are not the fault of a batch."""
+    options = {"factory": "tiny:Hopeless", "batch_size": 1}
+    config = configure(data=options, training={"on_nonfinite": "skip"})
+    with pytest.raises(NonFiniteLossError, match="not finite at step 10, as in the 9 batches before"):
+        ExperimentManager(config, run_dir).run()
+
+
+# ---------------------------------------------------------------------- enough
+
+
+def test_training_ends_when_the_metric_gets_no_better(configure, run_dir, caplog):
+    """After so many epochs in a row, and a restart changes nothing about it."""
+    caplog.set_level("INFO", "mlc_trainer")
+    table = {"metric": "val_dice", "mode": "max", "patience": 2, "min_delta": 2.0}
+    config = configure(training={"num_epochs": 9}, early_stopping=table)
+    experiment = ExperimentManager(config, run_dir)
+    experiment.run()
+
+    assert 3 == experiment.engine.position.epoch
+    assert "val_dice has not got better than" in caplog.text
+    again = ExperimentManager.from_run(run_dir)
+    again.resume_training()
+    assert 3 == again.engine.position.epoch
+    assert 3 == open_checkpoint(run_dir / "checkpoints/model/final").saved.epoch
+
+
+def test_metric_of_early_stopping_that_is_not_measured(configure, run_dir):
+    """Is said, with what is close."""
+    with pytest.raises(ConfigError, match=r"early_stopping.metric = 'val_dise' was not measured.*val_dice"):
+        ExperimentManager(configure(early_stopping={"metric": "val_dise"}), run_dir).run()
+
+
+# ---------------------------------------------------------------------- averages
+
+
+def test_average_is_what_is_measured_and_loaded(configure, run_dir):
+    """By the formula; weights and average are both in the checkpoint."""
+    experiment = ExperimentManager(configure(training={"ema_decay": 0.9, "num_epochs": 1}), run_dir).setup()
+    history = []
+    experiment.engine.optimizer.register_step_post_hook(
+        lambda *_: history.append([one.detach().clone() for one in experiment.engine.model.parameters()])
+    )
+    experiment.run()
+    expected = history[0]
+    for weights in history[1:]:
+        expected = [0.9 * old + 0.1 * new for old, new in zip(expected, weights, strict=True)]
+    loaded = ModelManager.from_experiment_dir(run_dir, "cpu")
+
+    assert all(torch.allclose(*pair) for pair in zip(expected, loaded.model.parameters(), strict=True))
+    numbers = {name: one for name, one in loaded.saved.metrics.items() if name.startswith("val_")}
+    assert numbers == loaded.evaluate()
+    assert numbers == ModelManager.from_experiment(experiment).evaluate()
