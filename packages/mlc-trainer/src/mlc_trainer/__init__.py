@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlc_trainer.experiment import ExperimentManager
     from mlc_trainer.models import ModelManager
     from mlc_trainer.observers import Observer, RunRecord, read_journal
+    from mlc_trainer.presets import create_training_manager, quick_training_setup
+    from mlc_trainer.training_manager import TrainingManager
 
 __all__ = [
     "ConfigError",
@@ -40,8 +42,11 @@ __all__ = [
     "RunBusyError",
     "RunError",
     "RunRecord",
+    "TrainingManager",
     "as_data",
+    "create_training_manager",
     "from_data",
+    "quick_training_setup",
     "read_config",
     "read_journal",
 ]
@@ -59,5 +64,7 @@ __getattr__, __dir__ = lazy_exports(
         "experiment": "ExperimentManager",
         "models": "ModelManager",
         "observers": "Observer RunRecord read_journal",
+        "presets": "create_training_manager quick_training_setup",
+        "training_manager": "TrainingManager",
     },
 )

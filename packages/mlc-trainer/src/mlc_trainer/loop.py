@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import signal
 from typing import TYPE_CHECKING
 
 from mlc_hooks.hints import known_names, nearest
 from mlc_trainer.errors import ConfigError, NonFiniteLossError, NonFiniteStepError, PreemptedError
-from mlc_trainer.signals import StoppedError, StopRequest
+from mlc_trainer.signals import StoppedError, StopRequest, name_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -167,7 +166,7 @@ class Loop:
         Raises:
             PreemptedError: Always.
         """
-        name = signal.Signals(self._stop.signal).name
+        name = name_signal(self._stop.signal)
         self._engine.check_finite()
         self._checkpoints.save_here(name)
         msg = f"{name} came and training stopped at step {self._engine.position.step}, which is saved; resume the run"

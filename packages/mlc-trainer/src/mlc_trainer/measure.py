@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlc_trainer.metrics import Metric
     from mlc_trainer.precision import Precision
 
-__all__ = ["lay_out", "loss_values", "measure", "split", "to_channels_last"]
+__all__ = ["device_of", "lay_out", "loss_values", "measure", "split", "to_channels_last"]
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -36,6 +36,11 @@ def split(batch: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor
         raise ConfigError(msg)
     inputs, targets = batch
     return inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where *model* is; without weights it is on the CPU."""
+    return next((one.device for one in model.parameters()), torch.device("cpu"))
 
 
 def lay_out(images: Tensor) -> Tensor:

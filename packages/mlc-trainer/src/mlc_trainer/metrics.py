@@ -33,19 +33,19 @@ class DiceScore:
     empty in both has the score 1. Counts are integers, so the numbers do not depend on the order of batches.
 
     Args:
-        classes: A name for each channel; the numbers are called `dice_<name>`, their mean `dice`.
+        classes: A name for each channel; the numbers are called `dice_<name>`, their mean `dice`. Unless said, the
+            first batch says how many there are, and they are counted from 1.
 
     Raises:
         ConfigError: If there is none, or one twice.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
-        self._classes = tuple(classes)
-        if not self._classes or len(set(self._classes)) < len(self._classes):
-            msg = f"classes = {list(classes)} must be one or more names, each once"
+    def __init__(self, classes: Sequence[str] | None = None) -> None:
+        self._classes = None if classes is None else tuple(classes)
+        if self._classes is not None and (not self._classes or len(set(self._classes)) < len(self._classes)):
+            msg = f"classes = {list(self._classes)} must be one or more names, each once"
             raise ConfigError(msg)
-        self._both = torch.zeros(len(self._classes), dtype=torch.int64)
-        self._either = torch.zeros(len(self._classes), dtype=torch.int64)
+        self._both = self._either = torch.zeros((), dtype=torch.int64)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Take in logits and a target of 0 and 1, each `(B, C, *spatial)`.
@@ -53,20 +53,24 @@ class DiceScore:
         Raises:
             ConfigError: If the channels are not the classes, or the shapes differ.
         """
-        if prediction.shape != target.shape or prediction.shape[1:2] != (len(self._classes),):
+        if self._classes is None and prediction.ndim > 1:
+            self._classes = tuple(str(number + 1) for number in range(prediction.shape[1]))
+        classes = self._classes or ()
+        if prediction.shape != target.shape or prediction.shape[1:2] != (len(classes),):
             msg = (
                 f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must agree, with a channel for "
-                f"each of {len(self._classes)} classes ({', '.join(self._classes)})"
+                f"each of {len(classes)} classes ({', '.join(classes)})"
             )
             raise ConfigError(msg)
         over = (0, *range(2, prediction.ndim))
         found, truth = prediction > 0, target > 0.5
-        self._both += (found & truth).sum(over).cpu()
-        self._either += (found.sum(over) + truth.sum(over)).cpu()
+        self._both = self._both + (found & truth).sum(over).cpu()
+        self._either = self._either + (found.sum(over) + truth.sum(over)).cpu()
 
     def compute(self) -> Mapping[str, float]:
         """Return the score of each class and the mean."""
-        pairs = zip(self._both.tolist(), self._either.tolist(), strict=True)
-        scores = [2 * both / either if either else 1.0 for both, either in pairs]
-        named = {f"dice_{name}": score for name, score in zip(self._classes, scores, strict=True)}
-        return {"dice": sum(scores) / len(scores), **named}
+        names = self._classes or ()
+        both, either = self._both.expand(len(names)).tolist(), self._either.expand(len(names)).tolist()
+        scores = [2 * hits / all_of_it if all_of_it else 1.0 for hits, all_of_it in zip(both, either, strict=True)]
+        named = {f"dice_{name}": score for name, score in zip(names, scores, strict=True)}
+        return {"dice": sum(scores) / len(scores), **named} if scores else {}

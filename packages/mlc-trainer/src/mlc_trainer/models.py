@@ -14,7 +14,7 @@ from mlc_trainer import assembly
 from mlc_trainer.config_files import from_data
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.errors import ConfigError
-from mlc_trainer.measure import measure
+from mlc_trainer.measure import device_of, measure
 from mlc_trainer.precision import Precision
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class ModelManager:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next((one.device for one in self.model.parameters()), torch.device("cpu"))
+        return device_of(self.model)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Return what the model returns for *inputs* `(B, …)`, on the CPU, batch by batch.

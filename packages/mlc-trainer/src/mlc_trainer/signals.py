@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
 
-__all__ = ["StopRequest", "StoppedError"]
+__all__ = ["StopRequest", "StoppedError", "name_signal"]
 
 Item = TypeVar("Item")
 
@@ -61,3 +61,8 @@ class StopRequest:
 
     def _hear(self, number: int, _: FrameType | None) -> None:
         self.signal = number
+
+
+def name_signal(number: int) -> str:
+    """Return what people call the signal, as SIGTERM."""
+    return signal.Signals(number).name

@@ -57,7 +57,6 @@ class Journal:
                 {"event": "resumed", **_place(position), "from": run.resumed_from, "differences": list(run.differences)}
             )
         replace_file(self._path, "".join(map(_line, kept)))
-        self._file = self._path.open("a", encoding="utf-8")
 
     def step_ended(self, position: Position) -> None:
         """Write nothing."""
@@ -68,9 +67,7 @@ class Journal:
 
     def epoch_ended(self, position: Position, metrics: Mapping[str, float]) -> None:
         """Write the metrics of an epoch, durably: the checkpoint that says it is complete comes next."""
-        self._write({"event": "epoch", **_place(position), **metrics})
-        with failures(self._path):
-            os.fsync(self._file.fileno())
+        self._write({"event": "epoch", **_place(position), **metrics}, durably=True)
 
     def checkpoint_saved(self, position: Position, location: str) -> None:
         """Write where a checkpoint lies."""
@@ -79,13 +76,14 @@ class Journal:
     def run_ended(self, position: Position, error: BaseException | None) -> None:
         """Write how it ended."""
         cause = None if error is None else f"{type(error).__name__}: {error}"
-        with failures(self._path), self._file:
-            self._write({"event": "ended", **_place(position), "error": cause})
+        self._write({"event": "ended", **_place(position), "error": cause})
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        with failures(self._path):
-            self._file.write(_line(line))
-            self._file.flush()
+    def _write(self, line: Mapping[str, Any], *, durably: bool = False) -> None:
+        with failures(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(_line(line))
+            if durably:
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def _line(content: Mapping[str, Any]) -> str:

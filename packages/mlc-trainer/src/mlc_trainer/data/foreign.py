@@ -1,0 +1,50 @@
+"""Loaders that are not ours, made to repeat: each epoch and each batch starts the generators from its own seed."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from mlc_trainer.errors import ResumeWarning
+from mlc_trainer.randomness import DATA_ORDER, SAMPLE, mix, seed_generators
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["repeat"]
+
+
+def repeat(loader: Iterable[Any], *, seed: int, epoch: int, first: int = 0) -> Iterator[Any]:
+    """Yield the batches of *epoch* that *loader* gives from batch *first* on; those before are loaded and let go of.
+
+    What the loader draws for order and samples is a function of *seed*, *epoch* and the number of the batch, whoever
+    draws in between: its own generators and the global ones are started anew, its sampler is told the epoch.
+
+    Warns:
+        ResumeWarning: If batches come from processes that outlive an epoch, whose generators nobody can start anew.
+    """
+    if first and getattr(loader, "persistent_workers", False):
+        msg = (
+            "the loader keeps its worker processes from epoch to epoch, and nobody can restore what they draw: random "
+            "augmentation goes on otherwise; use manager.loader(dataset, …), or persistent_workers=False"
+        )
+        warnings.warn(msg, ResumeWarning, stacklevel=3)
+    start = mix(DATA_ORDER, seed, epoch)
+    for owner in (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
+        generator = getattr(owner, "generator", None)
+        if generator is not None:
+            generator.manual_seed(start)
+        tell = getattr(owner, "set_epoch", None)
+        if tell is not None:
+            tell(epoch)
+    seed_generators(start)
+    iterator = iter(loader)
+    for number in itertools.count():
+        seed_generators(mix(SAMPLE, seed, epoch, number))
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        if number >= first:
+            yield batch

@@ -1,0 +1,57 @@
+"""What a run came to, as plain data: for a person at the end, and for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from mlc_trainer.files import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mlc_core import CheckpointManager
+    from mlc_trainer.engine import Position
+
+__all__ = ["export_history", "summarize"]
+
+
+def summarize(
+    journal: Sequence[Mapping[str, Any]], checkpoints: CheckpointManager, *, model_name: str, position: Position
+) -> dict[str, Any]:
+    """Return progress, model and checkpoints of a run from the lines of its *journal* and its *checkpoints*."""
+    epochs = [_metrics_of(line) for line in journal if line["event"] == "epoch"]
+    kept = checkpoints.get_checkpoint_summary()
+    return {
+        "training_progress": {
+            "total_epochs": max(len(epochs), position.epoch),
+            "total_steps": position.step,
+            "restarts": sum(line["event"] == "resumed" for line in journal),
+            "last_metrics": epochs[-1] if epochs else {},
+        },
+        "model_info": {
+            "model_name": model_name,
+            **{name: kept[name] for name in ("monitor_metric", "best_metric")},
+        },
+        "checkpoint_info": {name: kept[name] for name in ("total_checkpoints", "total_bytes", "best", "latest")},
+    }
+
+
+def export_history(path: Path, summary: Mapping[str, Any], journal: Sequence[Mapping[str, Any]]) -> Path:
+    """Write *summary* and every epoch of *journal* to *path* as JSON, all of it or nothing, and return *path*.
+
+    Raises:
+        DiskFullError, StorageError: If it cannot be written.
+    """
+    epochs = [{"epoch": line["epoch"], "step": line["step"], **_metrics_of(line)} for line in journal if _ends(line)]
+    replace_file(path, json.dumps({**summary, "epochs": epochs}, indent=2) + "\n")
+    return path
+
+
+def _ends(line: Mapping[str, Any]) -> bool:
+    return bool(line["event"] == "epoch")
+
+
+def _metrics_of(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: one for name, one in line.items() if name not in {"event", "epoch", "step"}}

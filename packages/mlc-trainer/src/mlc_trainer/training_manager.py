@@ -1,0 +1,409 @@
+"""Training in a loop that its user owns: the same engine, the same bits, in three lines more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from mlc_core import create_checkpoint_manager
+from mlc_losses import LossManager
+from mlc_trainer import environment
+from mlc_trainer.assembly import make_loss_scheduler
+from mlc_trainer.data import Batches
+from mlc_trainer.data.foreign import repeat
+from mlc_trainer.engine import Engine, Position
+from mlc_trainer.errors import ConfigError, PreemptedError, RunError
+from mlc_trainer.measure import device_of, measure
+from mlc_trainer.metrics import DiceScore
+from mlc_trainer.observers import Journal, RunRecord
+from mlc_trainer.observers.journal import read_journal
+from mlc_trainer.precision import Precision
+from mlc_trainer.signals import StoppedError, StopRequest, name_signal
+from mlc_trainer.summary import export_history, summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from mlc_core import CheckpointManager
+    from mlc_losses import Loss
+    from mlc_trainer.metrics import Metric
+    from mlc_trainer.observers import Observer
+
+__all__ = ["TrainingManager"]
+
+
+class TrainingManager:
+    """The steps, the checkpoints and the record of a training loop that you own.
+
+    Args:
+        model_dir: Where checkpoints and the journal lie; made when missing.
+        model_name: The directory of the checkpoints in it.
+        seed: Of what is drawn within steps and by loaders.
+        metric: What makes a metric for each validation; the Dice coefficient of each channel unless said otherwise.
+        clip_norm: Gradients are scaled to this norm where they exceed it.
+        precision: `fp32`, `bf16` or `fp16`.
+        accumulate: Into how many parts each batch is cut on the device.
+        ema_decay: Of a moving average of the weights, which validation uses; None keeps none.
+        on_nonfinite: Whether a batch whose loss is not finite is passed over ("skip") or ends the training ("stop").
+        observers: Who else hears of steps, epochs and checkpoints, beside the journal.
+    """
+
+    loss_function: Loss
+    checkpoint_manager: CheckpointManager
+
+    def __init__(
+        self,
+        model_dir: Path | str,
+        model_name: str,
+        *,
+        seed: int = 0,
+        metric: Callable[[], Metric | None] = DiceScore,
+        clip_norm: float | None = None,
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        accumulate: int = 1,
+        ema_decay: float | None = None,
+        on_nonfinite: Literal["stop", "skip"] = "stop",
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.model_dir = Path(model_dir)
+        self.model_name = model_name
+        self._seed = seed
+        self._metric = metric
+        self._precision = precision
+        self._engine_options: dict[str, Any] = {
+            "clip_norm": clip_norm,
+            "precision": precision,
+            "accumulate": accumulate,
+            "ema_decay": ema_decay,
+            "on_nonfinite": on_nonfinite,
+        }
+        self._observers = (Journal(self.journal), *observers)
+        self._engine: Engine | None = None
+        self._scheduler: Any = None
+        self._loss_schedule: Mapping[str, Any] | None = None
+        self._stop = StopRequest()
+        self._last: dict[str, float] = {}
+
+    @property
+    def journal(self) -> Path:
+        """A line of JSON for each thing that happened."""
+        return self.model_dir / "metrics.jsonl"
+
+    @property
+    def position(self) -> Position:
+        """How far training has come."""
+        return Position() if self._engine is None else self._engine.position
+
+    # ------------------------------------------------------------------ what it is made of
+
+    def setup_loss_function(self, config: Mapping[str, Any]) -> Loss:
+        """Make the loss that *config* describes; a `scheduler` in it moves the weights after every epoch.
+
+        Raises:
+            RunError: If training has begun.
+            LossConfigError, UnknownNameError: If *config* cannot be followed.
+        """
+        self._refuse_late("the loss")
+        whole = dict(config)
+        schedule = whole.pop("scheduler", None)
+        self.loss_function = LossManager.create_loss_function(whole)
+        self._loss_schedule = schedule
+        return self.loss_function
+
+    def setup_checkpointing(self, config: Mapping[str, Any]) -> CheckpointManager:
+        """Make the manager of checkpoints that *config* describes, as `create_checkpoint_manager` does.
+
+        Raises:
+            RunError: If training has begun.
+            ConfigurationError: If *config* cannot be followed.
+        """
+        self._refuse_late("checkpointing")
+        directory = self.model_dir / "checkpoints"
+        self.checkpoint_manager = create_checkpoint_manager(directory, self.model_name, config)
+        return self.checkpoint_manager
+
+    def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any = None) -> Position:
+        """Go on from the latest checkpoint if there is one, and return where that is.
+
+        Raises:
+            RunError: If training has begun.
+            CorruptCheckpointError, MismatchError: If it was changed, or does not fit.
+        """
+        self._refuse_late("resuming")
+        self._scheduler = scheduler
+        engine = self._bind(model, optimizer)
+        latest = self.checkpoint_manager.get_latest_checkpoint_path()
+        if latest is not None:
+            self.checkpoint_manager.load_checkpoint(
+                latest, model, optimizer, scheduler, items=dict(engine.parts), strict=True
+            )
+        self._tell_start(None if latest is None else Path(str(latest)).name)
+        return engine.position
+
+    # ------------------------------------------------------------------ the loop
+
+    def epochs(self, num_epochs: int) -> Iterator[int]:
+        """Yield the epochs up to *num_epochs*, counted from 0, from the one that is under way.
+
+        While they last, SIGTERM and SIGUSR1 do not end the process: the next batch is not given out, where training
+        stands is saved, and `PreemptedError` is raised.
+        """
+        with self._stop.listening():
+            while (epoch := self.position.epoch) < num_epochs:
+                yield epoch
+                if self.position.epoch == epoch:
+                    msg = f"epoch {epoch} did not end: call end_epoch(epoch, …) or save_checkpoint(…) once it did"
+                    raise RunError(msg)
+        for observer in self._observers:
+            observer.run_ended(self.position, None)
+
+    def loader(
+        self, dataset: Any, *, batch_size: int, shuffle: bool = True, drop_last: bool = False, workers: int = 0
+    ) -> Batches:
+        """Return the batches of a map-style *dataset*, resumable at any batch with any number of workers."""
+        return Batches(
+            dataset,
+            seed=self._seed,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            workers=workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def batches(self, loader: Batches | Iterable[Any]) -> Iterator[Any]:
+        """Yield the batches of the epoch that is under way, from where training stands.
+
+        Args:
+            loader: What `loader` returned, or any other: its order and its draws are made to repeat, and after a
+                restart those batches of the epoch that were trained on are loaded once more and let go of.
+
+        Raises:
+            PreemptedError: If a signal asked the process to end; where training stands is saved.
+        """
+        at = self.position
+        if isinstance(loader, Batches):
+            found = loader.epoch(at.epoch, first=at.batch)
+        else:
+            found = repeat(loader, seed=self._seed, epoch=at.epoch, first=at.batch)
+        try:
+            yield from self._stop.watch(found)
+        except StoppedError:
+            self._give_way()
+
+    def train_step(
+        self,
+        model: nn.Module,
+        batch: Sequence[Tensor],
+        optimizer: torch.optim.Optimizer,
+        device: torch.device | str | None = None,
+    ) -> dict[str, Tensor]:
+        """Train *model* on *batch*, a pair of input and target, and return the loss and its components.
+
+        Args:
+            model: The same at every step.
+            batch: Is brought to the device.
+            optimizer: The same at every step.
+            device: Where the model is; asked of the model unless given.
+
+        Returns:
+            Tensors without dimensions, still on the device: `float()` waits for it. Nothing for a batch that was
+            passed over.
+
+        Raises:
+            RunError: If model or optimizer are others than before.
+            ConfigError: If *batch* is no pair, or the model is elsewhere.
+            NonFiniteLossError: As `Engine.train_step`.
+        """
+        engine = self._engine
+        if engine is None or engine.model is not model or engine.optimizer is not optimizer:
+            engine = self._begin(model, optimizer)
+        if device is not None and torch.device(device).type != engine.device.type:
+            msg = f"the model is on {engine.device} and the batch is to go to {device}; say model.to({str(device)!r})"
+            raise ConfigError(msg)
+        values = engine.train_step(batch)
+        for observer in self._observers:
+            observer.step_ended(engine.position)
+        return values
+
+    def validation_step(
+        self, model: nn.Module, loader: Iterable[Sequence[Tensor]] | Batches, device: torch.device | str | None = None
+    ) -> dict[str, float]:
+        """Return the mean loss, its components and the metrics over all batches of *loader*, each named `val_…`.
+
+        Nothing that training depends on changes. Where an average of the weights is kept, that is measured.
+        """
+        engine = self._engine
+        place = device_of(model) if device is None else torch.device(device)
+        return measure(
+            engine.measured if engine is not None and engine.model is model else model,
+            loader.epoch(0) if isinstance(loader, Batches) else loader,
+            loss=self.loss_function,
+            metric=self._metric(),
+            device=place,
+            seed=self._seed,
+            precision=Precision(self._precision, place),
+        )
+
+    def save_checkpoint(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any = None,
+        epoch: int | None = None,
+        metrics: Mapping[str, float | Tensor] | None = None,
+        *,
+        epoch_ended: bool = True,
+    ) -> Path | str | None:
+        """Save, if the strategy says so, and return where; everything that a restart needs is in it.
+
+        Unless *epoch_ended* is false, the epoch ends with this: what goes on once an epoch does so before it is saved,
+        and `end_epoch` does it no second time.
+
+        Raises:
+            NonFiniteLossError: If a loss of this epoch was NaN or infinite, or a weight is.
+            StateError, StorageError, …: As `CheckpointManager.save_checkpoint`.
+        """
+        engine = self._engine if self._engine is not None else self._begin(model, optimizer)
+        self._scheduler = scheduler
+        engine.check_finite()
+        numbers = _floats(metrics)
+        number = engine.position.epoch if epoch is None else epoch
+        if epoch_ended:
+            numbers = self._close(numbers)
+        return self._save(number, numbers, epoch_ended=epoch_ended)
+
+    def end_epoch(
+        self,
+        epoch: int,
+        train_metrics: Mapping[str, float | Tensor] | None = None,
+        val_metrics: Mapping[str, float | Tensor] | None = None,
+    ) -> dict[str, Any]:
+        """End the epoch, unless a checkpoint did, write it down, and return what it came to, as plain data."""
+        metrics = {**_floats(train_metrics), **_floats(val_metrics)}
+        self._close(metrics)
+        engine = self._engine
+        if engine is None:
+            msg = f"epoch {epoch} has had no step; call train_step first"
+            raise RunError(msg)
+        found = {**self._last, **metrics}
+        weights = {} if engine.loss_scheduler is None else dict(engine.loss_scheduler.weights)
+        return {"epoch": epoch, "step": engine.position.step, "metrics": found, "loss_weights": weights}
+
+    # ------------------------------------------------------------------ what it came to
+
+    def get_training_summary(self) -> dict[str, Any]:
+        """Return progress, model and checkpoints of this directory, as plain data."""
+        return summarize(
+            read_journal(self.journal), self.checkpoint_manager, model_name=self.model_name, position=self.position
+        )
+
+    def get_checkpoint_summary(self) -> dict[str, Any]:
+        """Return what `CheckpointManager.get_checkpoint_summary` does."""
+        return self.checkpoint_manager.get_checkpoint_summary()
+
+    def export_training_data(self, path: Path | str | None = None) -> Path:
+        """Write the summary and the metrics of every epoch as JSON, and return the file.
+
+        Args:
+            path: Where; `training_data.json` beside the journal unless said otherwise.
+        """
+        target = self.model_dir / "training_data.json" if path is None else Path(path)
+        return export_history(target, self.get_training_summary(), read_journal(self.journal))
+
+    # ------------------------------------------------------------------ the inside
+
+    def _refuse_late(self, what: str) -> None:
+        if self._engine is not None:
+            msg = f"training has begun at step {self.position.step}; {what} is set up before the first step"
+            raise RunError(msg)
+
+    def _begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Engine:
+        if self._engine is not None:
+            msg = "this is another model or another optimizer than before; make a TrainingManager for each"
+            raise RunError(msg)
+        engine = self._bind(model, optimizer)
+        self._tell_start(None)
+        return engine
+
+    def _bind(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Engine:
+        for name, way in (("loss_function", "setup_loss_function"), ("checkpoint_manager", "setup_checkpointing")):
+            if not hasattr(self, name):
+                msg = f"there is no {name} yet; call {way}(…), or make the manager by create_training_manager"
+                raise RunError(msg)
+        device = device_of(model)
+        self.loss_function.to(device)
+        schedule = self._loss_schedule
+        self._engine = Engine(
+            model=model,
+            loss=self.loss_function,
+            optimizer=optimizer,
+            device=device,
+            seed=self._seed,
+            loss_scheduler=None if schedule is None else make_loss_scheduler(self.loss_function, schedule, optimizer),
+            **self._engine_options,
+        )
+        return self._engine
+
+    def _tell_start(self, source: str | None) -> None:
+        self.model_dir.mkdir(parents=True, exist_ok=True)
+        record = RunRecord(
+            id=self.model_name,
+            directory=self.model_dir,
+            model_name=self.model_name,
+            num_epochs=0,
+            batches_per_epoch=0,
+            resumed_from=source,
+            differences=(),
+        )
+        for observer in self._observers:
+            observer.run_started(record, self.position)
+
+    def _close(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Let what goes on once an epoch do so, unless it did, and return *metrics* with the means of the epoch."""
+        engine = self._engine
+        if engine is not None and engine.position.batch:
+            self._last = {**engine.means(), "lr": engine.learning_rate}
+            self._last = {**metrics, **self._last}
+            engine.end_epoch(self._last)
+            for observer in self._observers:
+                observer.epoch_ended(engine.position, self._last)
+        return dict(self._last)
+
+    def _save(
+        self, epoch: int, metrics: Mapping[str, float], *, epoch_ended: bool, reason: str | None = None
+    ) -> Path | str | None:
+        engine = self._engine
+        assert engine is not None
+        location: Path | str | None = self.checkpoint_manager.save_checkpoint(
+            engine.model,
+            engine.optimizer,
+            self._scheduler,
+            epoch,
+            metrics,
+            step=engine.position.step,
+            epoch_ended=epoch_ended,
+            reason=reason,
+            items={**engine.parts, "environment": environment.fingerprint(engine.device)},
+        )
+        if location is not None:
+            for observer in self._observers:
+                observer.checkpoint_saved(engine.position, str(location))
+        return location
+
+    def _give_way(self) -> None:
+        name = name_signal(self._stop.signal)
+        engine = self._engine
+        if engine is not None and engine.position.batch:
+            engine.check_finite()
+            self._save(engine.position.epoch, {}, epoch_ended=False, reason=name)
+        msg = f"{name} came and training stopped at step {self.position.step}, which is saved; start it again"
+        raise PreemptedError(msg, signal=self._stop.signal)
+
+
+def _floats(metrics: Mapping[str, float | Tensor] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (metrics or {}).items()}

@@ -1,0 +1,287 @@
+"""Training in a loop that its user owns."""
+
+import itertools
+import json
+import os
+import signal
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import Blobs, Images, Net
+from torch.utils.data import DataLoader
+
+from mlc_core import CheckpointManager
+from mlc_hooks import UnknownNameError
+from mlc_trainer import (
+    ConfigError,
+    ExperimentManager,
+    PreemptedError,
+    ResumeWarning,
+    RunError,
+    TrainingManager,
+    create_training_manager,
+    quick_training_setup,
+    read_journal,
+)
+
+EPOCHS = 3
+ADAPTIVE = {"type": "combined", "dice_weight": 0.8, "bce_weight": 0.2, "scheduler": {"type": "adaptive"}}
+
+
+class Killed(BaseException):
+    """As a keyboard interrupt is."""
+
+
+def parts(seed=0):
+    """Return a model, its optimizer and its schedule, always the same."""
+    torch.manual_seed(seed)
+    model = Net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    return model, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.7)
+
+
+def foreign(workers=0):
+    """Return a loader as users have them: shuffled, augmented, of torch's own."""
+    return DataLoader(Images(length=12, channels=1, first=0), batch_size=4, shuffle=True, num_workers=workers)
+
+
+def train(place, *, loader=foreign, die_at=None, moment="step", loss=ADAPTIVE, **options):
+    """Train as the documents do; die when it is told, and return the manager and the model."""
+    manager = TrainingManager(place, "unet", **options)
+    manager.setup_loss_function(loss)
+    manager.setup_checkpointing(
+        {"save_strategy": lambda _: "always", "max_checkpoints": 9, "monitor_metric": "val_dice", "mode": "max"}
+    )
+    model, optimizer, scheduler = parts()
+    manager.resume(model, optimizer, scheduler)
+    batches = loader() if loader is foreign else loader(manager)
+    validation = DataLoader(Images(length=3, channels=1, first=1000), batch_size=4)
+
+    def perhaps_die(here):
+        if (manager.position.step, here) == (die_at, moment):
+            raise Killed
+
+    for epoch in manager.epochs(EPOCHS):
+        for batch in manager.batches(batches):
+            values = manager.train_step(model, batch, optimizer, "cpu")
+            perhaps_die("step")
+            if manager.position.step % 2 == 0 and manager.position.batch < 3:
+                manager.save_checkpoint(model, optimizer, scheduler, epoch, epoch_ended=False)
+        found = manager.validation_step(model, validation, "cpu")
+        scheduler.step()
+        perhaps_die("measured")
+        assert manager.save_checkpoint(model, optimizer, scheduler, epoch, {**values, **found})
+        perhaps_die("saved")
+        manager.end_epoch(epoch, values, found)
+        perhaps_die("ended")
+    return manager, model
+
+
+def state(manager, model):
+    """Return everything that a further step depends on."""
+    engine = manager._engine
+    return [model.state_dict(), engine.optimizer.state_dict(), *(one.state_dict() for one in engine.parts.values())]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, unpack):
+    """Return what training comes to if nobody kills it."""
+    found = {}
+
+    def get(name, **options):
+        if name not in found:
+            manager, model = train(tmp_path_factory.mktemp("whole"), **options)
+            found[name] = unpack(state(manager, model)), read_journal(manager.journal)
+        return found[name]
+
+    return get
+
+
+LOADERS = {
+    "foreign": {"loader": foreign},
+    "ours": {"loader": lambda manager: manager.loader(Images(length=12, channels=1, first=0), batch_size=4)},
+}
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    which=st.sampled_from(sorted(LOADERS)),
+    deaths=st.lists(
+        st.tuples(st.integers(1, 9), st.sampled_from(["step", "measured", "saved", "ended"])), min_size=1, max_size=3
+    ),
+)
+def test_killed_anywhere_and_started_again_is_equal_to_the_bit(which, deaths, tmp_path_factory, undisturbed, unpack):
+    """With torch's own loader and with ours, in the middle of an epoch and between any two calls."""
+    place = tmp_path_factory.mktemp("killed")
+    for step, moment in sorted(deaths):
+        try:
+            train(place, die_at=step, moment=moment, **LOADERS[which])
+        except Killed:
+            continue
+    manager, model = train(place, **LOADERS[which])
+    expected, told = undisturbed(which, **LOADERS[which])
+    found = unpack(state(manager, model))
+
+    assert expected.keys() == found.keys()
+    assert [] == [name for name, one in expected.items() if not torch.equal(one, found[name])]
+    epochs = [[line for line in lines if line["event"] == "epoch"] for lines in (told, read_journal(manager.journal))]
+    assert epochs[0] == epochs[1]
+
+
+def test_the_same_bits_as_the_loop_that_is_ours(configure, tmp_path, unpack):
+    """One engine, two ways in: the same model, data, loss and optimizer come to the same weights and metrics."""
+    config = configure(
+        training={"num_epochs": EPOCHS, "clip_norm": 0.5, "ema_decay": 0.9, "accumulate": 2},
+        loss={"config": ADAPTIVE},
+        optimizer={"name": "SGD", "options": {"lr": 0.05}},
+    )
+    experiment = ExperimentManager(config, tmp_path / "managed").setup()
+    model = Net()
+    model.load_state_dict(experiment.engine.model.state_dict())
+    metrics = experiment.run()
+
+    manager = TrainingManager(tmp_path / "owned", "net", clip_norm=0.5, ema_decay=0.9, accumulate=2)
+    manager.setup_loss_function(ADAPTIVE)
+    manager.setup_checkpointing({"save_strategy": "epoch"})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    manager.resume(model, optimizer)
+    data = Blobs()
+    loader = manager.loader(data.training(), batch_size=4)
+    validation = manager.loader(data.validation(), batch_size=4, shuffle=False)
+    for epoch in manager.epochs(EPOCHS):
+        for batch in manager.batches(loader):
+            manager.train_step(model, batch, optimizer)
+        summary = manager.end_epoch(epoch, val_metrics=manager.validation_step(model, validation))
+
+    left, right = unpack(model.state_dict()), unpack(experiment.engine.model.state_dict())
+    assert all(torch.equal(one, right[name]) for name, one in left.items())
+    numbers = {name.replace("_blob", "_1"): one for name, one in metrics.items()}
+    assert numbers == summary["metrics"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_of_a_foreign_loader_repeat_too(workers, tmp_path, undisturbed, unpack):
+    """Their seeds come from the loader's draw, which is made from ours."""
+    options = {"loader": lambda _: foreign(workers)}
+    with pytest.raises(Killed):
+        train(tmp_path, die_at=5, **options)
+    found = unpack(state(*train(tmp_path, **options)))
+    expected, _ = undisturbed(f"workers {workers}", **options)
+
+    assert [] == [name for name, one in expected.items() if not torch.equal(one, found[name])]
+
+
+def test_workers_that_outlive_epochs_cannot_be_restored(tmp_path):
+    """Which is said when it matters, and not before."""
+    images = Images(length=12, channels=1, first=0)
+    stubborn = {"loader": lambda _: DataLoader(images, batch_size=4, num_workers=1, persistent_workers=True)}
+    with pytest.raises(Killed):
+        train(tmp_path, die_at=5, **stubborn)
+    with pytest.warns(ResumeWarning, match="use manager.loader"):
+        train(tmp_path, **stubborn)
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_signal_ends_it_at_the_next_batch(step, tmp_path, undisturbed, unpack, monkeypatch):
+    """And where it stands is saved."""
+    taken = TrainingManager.train_step
+
+    def strike(self, *arguments):
+        values = taken(self, *arguments)
+        if self.position.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return values
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingManager, "train_step", strike)
+        with pytest.raises(PreemptedError, match="SIGTERM came and training stopped at step"):
+            train(tmp_path)
+    assert signal.SIG_DFL == signal.getsignal(signal.SIGTERM)
+    found = unpack(state(*train(tmp_path)))
+    expected, _ = undisturbed("foreign")
+    assert [] == [name for name, one in expected.items() if not torch.equal(one, found[name])]
+
+
+# ---------------------------------------------------------------------- what the documents do
+
+
+def test_three_lines_from_the_documents(tmp_path):
+    """`quick_training_setup` and a loop."""
+    manager = quick_training_setup(model_dir=tmp_path, model_name="coronary_unet_v1")
+    model, optimizer, scheduler = parts()
+    for epoch in range(2):
+        for inputs, targets in foreign():
+            step_metrics = manager.train_step(model, (inputs, targets), optimizer, torch.device("cpu"))
+        val_metrics = manager.validation_step(model, foreign(), "cpu")
+        path = manager.save_checkpoint(model, optimizer, scheduler, epoch, {**step_metrics, **val_metrics})
+        summary = manager.end_epoch(epoch, step_metrics, val_metrics)
+    told = manager.get_training_summary()
+
+    assert path is None or path.is_dir()
+    assert {"loss", "dice_loss", "bce_loss", "val_dice", "train_loss", "lr"} <= set(summary["metrics"])
+    assert (2, 6) == (told["training_progress"]["total_epochs"], told["training_progress"]["total_steps"])
+    assert 0 <= told["model_info"]["best_metric"] <= 1
+    assert 1 <= told["checkpoint_info"]["total_checkpoints"] == manager.get_checkpoint_summary()["total_checkpoints"]
+    exported = json.loads(manager.export_training_data().read_text())
+    assert [1, 2] == [one["epoch"] for one in exported["epochs"]]
+    assert manager.checkpoint_manager.get_best_checkpoint_path().exists()
+
+
+def test_setup_from_the_documents(tmp_path):
+    """Presets by name, a loss with a schedule, automatic checkpoints."""
+    manager = create_training_manager(
+        model_dir=tmp_path, model_name="unet", loss_preset="focal_segmentation", checkpoint_preset="adaptive"
+    )
+    assert "focal" in str(manager.loss_function).lower() or "gamma" in str(manager.loss_function)
+    manager.setup_loss_function(ADAPTIVE)
+    checkpoints = {"manager_type": "auto", "auto_strategy": "adaptive", "max_checkpoints": 3}
+    assert isinstance(manager.setup_checkpointing(checkpoints), CheckpointManager)
+    model, optimizer, _ = parts()
+    for batch in itertools.islice(foreign(), 2):
+        manager.train_step(model, batch, optimizer)
+    summary = manager.end_epoch(0)
+    assert {"dice", "bce"} == set(summary["loss_weights"])
+    assert summary["loss_weights"] != {"dice": 0.8, "bce": 0.2}
+
+
+# ---------------------------------------------------------------------- what is refused
+
+
+def test_what_comes_too_late_or_too_early(tmp_path):
+    """Is said, with what to do."""
+    manager = TrainingManager(tmp_path, "unet")
+    model, optimizer, _ = parts()
+    batch = next(iter(foreign()))
+    with pytest.raises(RunError, match="no loss_function yet; call setup_loss_function"):
+        manager.train_step(model, batch, optimizer)
+    manager.setup_loss_function({"type": "bce"})
+    with pytest.raises(RunError, match="no checkpoint_manager yet; call setup_checkpointing"):
+        manager.train_step(model, batch, optimizer)
+    manager.setup_checkpointing({"save_strategy": "epoch"})
+    with pytest.raises(RunError, match="epoch 0 has had no step"):
+        manager.end_epoch(0)
+    manager.train_step(model, batch, optimizer)
+    with pytest.raises(RunError, match="training has begun at step 1; the loss is set up before"):
+        manager.setup_loss_function({"type": "bce"})
+    with pytest.raises(RunError, match="another model or another optimizer"):
+        manager.train_step(Net(), batch, optimizer)
+    with pytest.raises(ConfigError, match="a batch is 1 parts"):
+        manager.train_step(model, batch[:1], optimizer)
+    with pytest.raises(ConfigError, match=r"the model is on cpu and the batch is to go to cuda; say model.to"):
+        manager.train_step(model, batch, optimizer, "cuda")
+    with pytest.raises(UnknownNameError, match="best_only"):
+        create_training_manager(tmp_path, "unet", checkpoint_preset="best_onli")
+
+
+def test_epoch_that_is_not_ended_is_said(tmp_path):
+    """Instead of an endless loop."""
+    manager = quick_training_setup(tmp_path, "unet")
+    model, optimizer, _ = parts()
+    epochs = manager.epochs(2)
+    assert 0 == next(epochs)
+    for batch in manager.batches(foreign()):
+        manager.train_step(model, batch, optimizer)
+    with pytest.raises(RunError, match="epoch 0 did not end: call end_epoch"):
+        next(epochs)
