@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from mlc_core import CheckpointManager, CheckpointNotFoundError, CorruptCheckpointError, MismatchError, open_checkpoint
+from mlc_core import (
+    CheckpointManager,
+    CheckpointNotFoundError,
+    CorruptCheckpointError,
+    EntryExistsError,
+    MismatchError,
+    open_checkpoint,
+)
 from mlc_trainer import ConfigError, ExperimentManager, FactoryError, ModelManager, RunError
 from mlc_trainer.inference import activate, load_inputs, write_output
 
@@ -216,3 +223,56 @@ def test_output_is_written_where_it_should_be(tmp_path):
     assert [1, 1] == np.load(tmp_path / "new" / "y.npy").tolist()
     with pytest.raises(ConfigError, match="cannot be written"):
         write_output(tmp_path / "new" / "y.npy" / "z.npy", torch.ones(2))
+
+
+# ---------------------------------------------------------------------- out of memory, into files
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt"])
+def test_weights_are_exported_as_others_read_them(manager, tmp_path, name):
+    """By the libraries that the formats are from, and never over something."""
+    from safetensors.torch import load_file
+
+    path = manager.save(tmp_path / "out" / name)
+    read = load_file if name.endswith("safetensors") else lambda file: torch.load(file, weights_only=True)
+    found = read(path)
+
+    assert found.keys() == manager.model.state_dict().keys()
+    assert all(torch.equal(one, found[key]) for key, one in manager.model.state_dict().items())
+    with pytest.raises(EntryExistsError, match=name):
+        manager.save(path)
+
+
+def test_experiment_exports_saves_and_hands_out_its_model(configure, tmp_path):
+    """The methods of the documents; what was handed out stays as it was."""
+    experiment = ExperimentManager(configure(), tmp_path / "run").setup()
+    with pytest.raises(RunError, match="nothing was trained yet"):
+        experiment.save_checkpoint()
+    experiment.run(1)
+    model = experiment.get_model_manager()
+    before = {name: one.clone() for name, one in model.model.state_dict().items()}
+    copied = experiment.save_checkpoint(tmp_path / "copy", is_best=True)
+    assert (tmp_path / "run/checkpoints/model/epoch_1") == experiment.save_checkpoint()
+    exported = experiment.export_model(tmp_path / "exported.safetensors")
+    experiment.resume_training()
+
+    assert before.keys() == model.model.state_dict().keys()
+    assert all(torch.equal(one, before[name]) for name, one in model.model.state_dict().items())
+    assert exported.is_file()
+    assert 1 == ModelManager.from_checkpoint(copied, "cpu").saved.epoch
+    assert "epoch_1" in {one.name for one in experiment.checkpoints.list_checkpoints()}
+    with pytest.raises(CheckpointNotFoundError, match="no checkpoint holds it"):
+        _ = model.saved
+    with pytest.raises(RunError, match="copy is there already"):
+        experiment.save_checkpoint(copied)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_predictions_can_be_looked_at(manager, tmp_path, samples):
+    """A picture, of the run's data or of others."""
+    pytest.importorskip("matplotlib")
+    path = manager.visualize(num_samples=samples, path=tmp_path / "pictures" / "found.png")
+
+    assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match="nothing to draw"):
+        manager.visualize([], path=path)

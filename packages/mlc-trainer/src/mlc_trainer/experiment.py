@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from mlc_trainer.engine import Position
 from mlc_trainer.errors import ResumeWarning, RunError
 from mlc_trainer.loop import Loop
 from mlc_trainer.measure import measure
+from mlc_trainer.models import ModelManager
 from mlc_trainer.observers import Journal, RunRecord
 from mlc_trainer.precision import Precision
 from mlc_trainer.rates import check_horizon
@@ -158,6 +160,42 @@ class ExperimentManager:
         """
         self.setup()
         return self._saving.restore(checkpoint)
+
+    def save_checkpoint(self, path: Path | str | None = None, *, is_best: bool = False) -> Path | str:
+        """Save where training stands, whatever the strategy says, and return where that is.
+
+        Args:
+            path: Copy the checkpoint there too: it is complete by itself.
+            is_best: Keep it whatever is saved later, by a pin.
+
+        Raises:
+            RunError: If nothing was trained yet, or there is something at *path*.
+            NonFiniteLossError: If this is no state to go on from.
+        """
+        self.setup()
+        if path is not None and Path(path).exists():
+            msg = f"{path} is there already; remove it, or choose another name"
+            raise RunError(msg)
+        self.engine.check_finite()
+        self._saving.save_here("asked for")
+        if self._saving.at is None or self._saving.saved != self.engine.position:
+            msg = f"nothing was trained yet in {self.directory.path}; run() first"
+            raise RunError(msg)
+        location = self.checkpoints.storage.location(self._saving.at)
+        if is_best:
+            self.checkpoints.pin(self._saving.at)
+        if path is None:
+            return location
+        shutil.copytree(location, path)
+        return Path(path)
+
+    def get_model_manager(self) -> ModelManager:
+        """Return the model as it is now, to predict with, to measure, to look at and to export."""
+        return ModelManager.from_experiment(self)
+
+    def export_model(self, path: Path | str) -> Path:
+        """Write the weights as they are now to *path*; see `ModelManager.save`."""
+        return self.get_model_manager().save(path)
 
     def evaluate(self, data_loader: Iterable[Sequence[Tensor]] | None = None) -> dict[str, float]:
         """Return loss and metrics over *data_loader*, pairs of input and target, or over the validation data."""

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import copy
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from mlc_core import CheckpointNotFoundError, open_checkpoint
+from mlc_core import (
+    CheckpointManager,
+    CheckpointNotFoundError,
+    export_pt,
+    export_safetensors,
+    open_checkpoint,
+    open_storage,
+)
 from mlc_core.restore import restore_part
 from mlc_trainer import assembly
 from mlc_trainer.config_files import from_data
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.errors import ConfigError
 from mlc_trainer.measure import device_of, measure
+from mlc_trainer.pictures import draw_samples, first_samples
 from mlc_trainer.precision import Precision
 
 if TYPE_CHECKING:
@@ -137,19 +146,64 @@ class ModelManager:
             msg = f"the model does not take inputs of shape {tuple(inputs.shape)}: {error}"
             raise ConfigError(msg) from error
 
+    def save(self, path: Path | str) -> Path:
+        """Write the weights to *path*, all of them or nothing, and return it.
+
+        A file that ends in `.safetensors` opens in anything that reads the format. Any other is written by
+        `torch.save`: a state_dict that loads with `weights_only=True`.
+
+        Raises:
+            EntryExistsError: If there is something at *path*.
+            DiskFullError, StorageError: If it cannot be written.
+        """
+        target, memory = Path(path), f"memory://export-{uuid.uuid4().hex}"
+        location = CheckpointManager(memory, "model").save_checkpoint(self.model, epoch=0)
+        try:
+            export = export_safetensors if target.suffix == ".safetensors" else export_pt
+            export(open_checkpoint(str(location)), target)
+        finally:
+            open_storage(f"{memory}/model").remove("epoch_0")
+        return target
+
+    def visualize(
+        self,
+        data_loader: Iterable[Sequence[Tensor]] | None = None,
+        num_samples: int = 5,
+        path: Path | str = "predictions.png",
+    ) -> Path:
+        """Draw *num_samples* images with the truth, the prediction and where they differ, and return the picture.
+
+        Args:
+            data_loader: Pairs of input and target; the run's validation data unless given. Of a volume, the slice in
+                which there is most to be found is drawn.
+            num_samples: How many, from the first on.
+            path: The PNG to write.
+
+        Raises:
+            ConfigError: If there is no sample, or matplotlib is not installed.
+        """
+        batches = self._validation() if data_loader is None else data_loader
+        images, truth = first_samples(batches, num_samples)
+        options = {} if self.config.metrics is None else self.config.metrics.options
+        draw_samples(images, truth, self.predict(images), Path(path), classes=options.get("classes"))
+        return Path(path)
+
     def evaluate(self, data_loader: Iterable[Sequence[Tensor]] | None = None) -> dict[str, float]:
         """Return loss and metrics over *data_loader*, pairs of input and target, or over the run's validation data."""
         config, device = self.config, self.device
-        if data_loader is None:
-            data = assembly.make_data(config.data)
-            batches = assembly.make_validation_batches(config.data, data, seed=config.training.seed, device=device)
-            data_loader = batches.epoch(0)
         return measure(
             self.model,
-            data_loader,
+            self._validation() if data_loader is None else data_loader,
             loss=self._loss,
             metric=assembly.make_metric(config.metrics),
             device=device,
             seed=config.training.seed,
             precision=Precision(config.training.precision, device),
+        )
+
+    def _validation(self) -> Iterable[Sequence[Tensor]]:
+        config = self.config
+        data = assembly.make_data(config.data)
+        return assembly.make_validation_batches(config.data, data, seed=config.training.seed, device=self.device).epoch(
+            0
         )

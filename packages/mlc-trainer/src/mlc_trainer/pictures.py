@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from mlc_trainer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
-__all__ = ["draw_curves", "draw_predictions"]
+__all__ = ["draw_curves", "draw_predictions", "draw_samples", "first_samples"]
 
 TRUTH, FOUND = "#2a9d4a", "#d1495b"
 
@@ -79,6 +79,65 @@ def draw_predictions(
             if row == 0:
                 axes.set_title(name, fontsize=9)
     _save(figure, path)
+
+
+def first_samples(batches: Iterable[Sequence[Tensor]], count: int) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets of the first *count* samples.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    import torch
+
+    inputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    for some, truths in batches:
+        inputs.extend(some)
+        targets.extend(truths)
+        if len(inputs) >= count:
+            break
+    if not inputs or count < 1:
+        msg = f"there is nothing to draw: num_samples = {count}, and the data have {len(inputs)} samples"
+        raise ConfigError(msg)
+    return torch.stack(inputs[:count]), torch.stack(targets[:count])
+
+
+def draw_samples(
+    images: Tensor, truth: Tensor, prediction: Tensor, path: Path, *, classes: Sequence[str] | None = None
+) -> None:
+    """Draw what `draw_predictions` does, of anything that is segmented.
+
+    Args:
+        images: `(N, C, *spatial)`; the first channel is drawn.
+        truth: `(N, K, *spatial)`, 0 and 1, or labels, `(N, *spatial)` or `(N, 1, *spatial)`.
+        prediction: `(N, K, *spatial)`, logits.
+        path: Where to write the PNG.
+        classes: A name for each of the K channels; they are counted from 1 unless said.
+
+    Raises:
+        ConfigError: If prediction and truth do not fit, or there are not two or three dimensions of space.
+    """
+    import torch
+
+    channels, space = prediction.shape[1], tuple(prediction.shape[2:])
+    if len(space) not in {2, 3} or tuple(images.shape[2:]) != space or tuple(truth.shape[-len(space) :]) != space:
+        msg = (
+            f"images {tuple(images.shape)}, truth {tuple(truth.shape)} and prediction {tuple(prediction.shape)} must "
+            "have the same two or three dimensions of space"
+        )
+        raise ConfigError(msg)
+    if truth.ndim < prediction.ndim or truth.shape[1] < channels:  # labels: one class for each voxel
+        labels = truth.reshape(len(truth), *space).long()
+        truth = torch.nn.functional.one_hot(labels, channels).movedim(-1, 1)
+        prediction = torch.nn.functional.one_hot(prediction.argmax(1), channels).movedim(-1, 1) - 0.5
+    if len(space) == 3:
+        fullest = (truth > 0.5).sum((1, 3, 4)).argmax(1)
+        images, truth, prediction = (
+            torch.stack([one[:, place] for one, place in zip(part, fullest.tolist(), strict=True)])
+            for part in (images, truth, prediction)
+        )
+    names = [str(number + 1) for number in range(channels)] if classes is None else classes
+    draw_predictions(images[:, :1], truth, prediction, path, classes=names)
 
 
 def _errors(real: Tensor, predicted: Tensor) -> Tensor:
