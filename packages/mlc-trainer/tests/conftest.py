@@ -148,7 +148,8 @@ def bits():
     def read(run_dir, pointer="final"):
         saved = open_checkpoint(next((Path(run_dir) / "checkpoints").iterdir()) / pointer).saved
         files = {one.name: one.xxh3_128 for one in saved.files}
-        epochs = [line for line in read_journal(Path(run_dir) / "metrics.jsonl") if line["event"] == "epoch"]
+        lines = read_journal(Path(run_dir) / "metrics.jsonl")
+        epochs = [{**line, "at": None} for line in lines if line["event"] == "epoch"]
         return files, epochs, saved.metrics, saved.epoch, saved.step
 
     return read

@@ -56,7 +56,7 @@ def test_run_trains_to_the_end_and_says_the_metrics_of_the_last_epoch(configure,
     epochs = [line for line in read_journal(run_dir / "metrics.jsonl") if line["event"] == "epoch"]
 
     assert 3 == experiment.engine.position.epoch
-    assert metrics == {name: value for name, value in epochs[-1].items() if name not in {"event", "epoch", "step"}}
+    assert metrics == metrics_of(epochs[-1])
     assert metrics == dict(experiment.checkpoints.list_checkpoints()[-1].metrics)
     expected = {"val_dice", "val_dice_blob", "val_loss", "val_dice_loss", "val_bce_loss"}
     assert {*expected, "train_loss", "train_dice_loss", "train_bce_loss", "lr"} == set(metrics)
@@ -226,7 +226,7 @@ def test_a_run_can_begin_from_a_checkpoint_of_another(trained, configure, run_di
 
     assert 3 == open_checkpoint(run_dir / "checkpoints/model/final").saved.epoch
     assert experiment.restore("latest")[0] == "epoch_3"
-    assert "epoch_2" == read_journal(run_dir / "metrics.jsonl")[0]["from"]
+    assert "epoch_2" == read_journal(run_dir / "metrics.jsonl")[-2]["from"]
 
 
 def test_nothing_left_to_train_after_a_foreign_checkpoint(trained, configure, run_dir):

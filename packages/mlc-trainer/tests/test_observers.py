@@ -34,6 +34,7 @@ def test_journal_tells_of_everything_once_and_in_order(configure, run_dir):
     ExperimentManager(configure(checkpoints=FREQUENT, training={"num_epochs": 2, "log_every": 2}), run_dir).run()
 
     assert [
+        ("started", 0, 0),
         ("step", 1, 2),
         ("checkpoint", 1, 2),
         ("epoch", 1, 3),
@@ -45,8 +46,8 @@ def test_journal_tells_of_everything_once_and_in_order(configure, run_dir):
         ("checkpoint", 2, 6),
         ("ended", 2, 6),
     ] == events(run_dir)
-    step = read_journal(run_dir / "metrics.jsonl")[0]
-    assert {"event", "epoch", "step", "loss", "dice_loss", "bce_loss", "lr"} == set(step)
+    step = read_journal(run_dir / "metrics.jsonl")[1]
+    assert {"event", "at", "epoch", "step", "loss", "dice_loss", "bce_loss", "lr"} == set(step)
 
 
 def test_resume_forgets_what_happens_again_and_notes_itself(configure, run_dir, killer, killed):
@@ -196,5 +197,5 @@ def test_journal_alone_can_be_used(tmp_path):
 
     assert '"odd": null, "large": null' in (tmp_path / "metrics.jsonl").read_text()
     assert [1.0, "ValueError: enough"] == [
-        line.get("loss", line.get("error")) for line in read_journal(tmp_path / "metrics.jsonl")
+        line.get("loss", line.get("error")) for line in read_journal(tmp_path / "metrics.jsonl")[1:]
     ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -26,6 +27,8 @@ __all__ = ["RunDirectory"]
 
 HELD: set[int] = set()
 """The locks of this process, as descriptors of the directories."""
+GLANCES, GLANCE = 5, 0.02
+"""How often to try again, and after how many seconds: who only asks whether a run is busy holds it for a moment."""
 
 
 @attrs.frozen
@@ -77,6 +80,22 @@ class RunDirectory:
             raise RunError(msg)
         return read_config(self.config_file)
 
+    def is_busy(self) -> bool:
+        """Say whether a process trains here now; whoever asks is in nobody's way."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # this file system has no locks, so nobody could train
+        finally:
+            os.close(descriptor)
+        return False
+
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Keep other processes from training here; the kernel frees the run if this one dies.
@@ -91,16 +110,24 @@ class RunDirectory:
         HELD.add(descriptor)
         try:
             with failures(self.path):
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
+                if not _lock(descriptor):
                     msg = f"another process is training in {self.path}; wait for it, or choose another run directory"
-                    raise RunBusyError(msg) from error
+                    raise RunBusyError(msg)
             yield
         finally:
             if descriptor in HELD:  # not so in a forked child
                 HELD.remove(descriptor)
                 os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock what *descriptor* is open on, and return whether nobody else holds it."""
+    for _ in range(GLANCES):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(GLANCE)
+    return False
 
 
 def _let_go() -> None:

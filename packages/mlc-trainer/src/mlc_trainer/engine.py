@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mlc_trainer.averaging import average
 from mlc_trainer.errors import NonFiniteLossError, NonFiniteStepError
+from mlc_trainer.means import RunningMeans
 from mlc_trainer.measure import lay_out, loss_values, split
 from mlc_trainer.precision import Precision
 from mlc_trainer.randomness import STEP, mix, seed_generators
@@ -99,13 +100,11 @@ class Engine:
         self._precision = Precision(precision, device)
         self._parts = accumulate
         self._channels_last = channels_last
-        self._seed = seed
+        self._mixed = mix(STEP, seed)
         self._clip_norm = clip_norm
         self._on_nonfinite = on_nonfinite
         self._guards = on_nonfinite != "stop"
-        self._names: tuple[str, ...] = ()
-        self._sums = torch.zeros(0, dtype=torch.float64, device=device)
-        self._samples = 0
+        self._means = RunningMeans(device)
         self._passed_over = 0
         self._in_a_row = 0
         self._avoided: set[tuple[int, int]] = set()
@@ -122,7 +121,7 @@ class Engine:
             NonFiniteStepError: If they are not finite in one, and the run is to roll back.
         """
         inputs, targets = self._put(batch)
-        seed_generators(mix(STEP, self._seed, self.position.step), self.device)
+        seed_generators(mix(self.position.step, after=self._mixed), self.device)
         if not self.model.training:
             self.model.train()
         if (self.position.epoch, self.position.batch) in self._avoided:
@@ -136,7 +135,7 @@ class Engine:
         if self.average is not None:
             self.average.update_parameters(self.model)
         self._in_a_row = 0
-        self._add_up(values, len(inputs))
+        self._means.add(values, len(inputs))
         self._advance()
         return values
 
@@ -206,13 +205,6 @@ class Engine:
         self.position = Position(epoch=at.epoch, batch=at.batch + 1, step=at.step + 1)
         self.in_step = False
 
-    def _add_up(self, values: Mapping[str, Tensor], samples: int) -> None:
-        if not self._names:
-            self._names = tuple(name for name in values if name != "grad_norm")
-            self._sums = torch.zeros(len(self._names), dtype=torch.float64, device=self.device)
-        self._sums.add_(torch.stack([values[name] for name in self._names]), alpha=samples)
-        self._samples += samples
-
     # ------------------------------------------------------------------ an epoch
 
     def means(self) -> dict[str, float]:
@@ -222,11 +214,10 @@ class Engine:
             NonFiniteLossError: If the loss was NaN or infinite at some step; the epoch is not to be kept.
         """
         self.check_finite()
-        if not self._samples:
+        if not self._means.samples:
             msg = f"every batch of epoch {self.position.epoch + 1} was passed over; {ADVICE}"
             raise NonFiniteLossError(msg)
-        sums = dict(zip(self._names, self._sums.tolist(), strict=True))
-        return {f"train_{name}": total / self._samples for name, total in sums.items()}
+        return {f"train_{name}": mean for name, mean in self._means.means().items()}
 
     def end_epoch(self, metrics: Mapping[str, float]) -> None:
         """Close the epoch, which came to *metrics*: schedules of epochs go on by one.
@@ -238,7 +229,7 @@ class Engine:
             self.rate.epoch_ended(metrics)
         if self.loss_scheduler is not None:
             self.loss_scheduler.step(self.position.epoch, metrics)
-        self._names, self._samples = (), 0
+        self._means.clear()
         self.position = Position(epoch=self.position.epoch + 1, step=self.position.step)
 
     def check_finite(self) -> None:
@@ -247,10 +238,9 @@ class Engine:
         Raises:
             NonFiniteLossError: If a loss of this epoch was NaN or infinite, or a weight is.
         """
-        loss = float(self._sums[self._names.index("loss")]) if self._names else 0.0
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        if not math.isfinite(loss):
-            what = f"the training loss of epoch {self.position.epoch + 1} is {loss}"
+        if not self._means.is_finite("loss"):
+            what = f"the training loss of epoch {self.position.epoch + 1} is {self._means.means()['loss']}"
         elif not torch.stack([weight.isfinite().all() for weight in weights]).all():
             what = f"the loss is finite and weights are not, after step {self.position.step}"
         else:
@@ -293,9 +283,7 @@ class Engine:
         """Return the position and the running sums: what neither model nor optimizer know."""
         return {
             "position": attrs.asdict(self.position),
-            "names": list(self._names),
-            "sums": self._sums,
-            "samples": self._samples,
+            "means": self._means.state_dict(),
             "passed_over": self._passed_over,
             "in_a_row": self._in_a_row,
             "avoided": sorted(map(list, self._avoided)),
@@ -304,9 +292,7 @@ class Engine:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from *state*."""
         self.position = Position(**state["position"])
-        self._names = tuple(state["names"])
-        self._sums = state["sums"].to(self.device)
-        self._samples = state["samples"]
+        self._means.load_state_dict(state["means"])
         self._passed_over = state["passed_over"]
         self._in_a_row = state["in_a_row"]
         self._avoided = {(epoch, batch) for epoch, batch in state["avoided"]}

@@ -35,6 +35,8 @@ def split(batch: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor
         msg = f"a batch is {what}; a dataset must give pairs of input and target"
         raise ConfigError(msg)
     inputs, targets = batch
+    if device.type == "cpu" and inputs.device == targets.device == device:  # each call takes a microsecond
+        return inputs, targets
     return inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
 
 

@@ -17,13 +17,13 @@ MODEL, STEP, SAMPLE, DATA_ORDER, MEASURE = range(5)  # what a seed is for; no tw
 MASK = 2**64 - 1
 
 
-def mix(*parts: int) -> int:
-    """Return 64 bits that depend on every bit of *parts* and on their order.
+def mix(*parts: int, after: int = 0) -> int:
+    """Return 64 bits that depend on every bit of *parts* and on their order; `mix(b, after=mix(a))` is `mix(a, b)`.
 
     Each part goes through the finaliser of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
     generators").
     """
-    state = 0
+    state = after
     for part in parts:
         state = (state + 0x9E3779B97F4A7C15 + part) & MASK
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK

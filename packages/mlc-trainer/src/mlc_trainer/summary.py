@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mlc_trainer.files import replace_file
+from mlc_trainer.observers.journal import metrics_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ def summarize(
     journal: Sequence[Mapping[str, Any]], checkpoints: CheckpointManager, *, model_name: str, position: Position
 ) -> dict[str, Any]:
     """Return progress, model and checkpoints of a run from the lines of its *journal* and its *checkpoints*."""
-    epochs = [_metrics_of(line) for line in journal if line["event"] == "epoch"]
+    epochs = [metrics_of(line) for line in journal if line["event"] == "epoch"]
     kept = checkpoints.get_checkpoint_summary()
     return {
         "training_progress": {
@@ -44,14 +45,10 @@ def export_history(path: Path, summary: Mapping[str, Any], journal: Sequence[Map
     Raises:
         DiskFullError, StorageError: If it cannot be written.
     """
-    epochs = [{"epoch": line["epoch"], "step": line["step"], **_metrics_of(line)} for line in journal if _ends(line)]
+    epochs = [{"epoch": line["epoch"], "step": line["step"], **metrics_of(line)} for line in journal if _ends(line)]
     replace_file(path, json.dumps({**summary, "epochs": epochs}, indent=2) + "\n")
     return path
 
 
 def _ends(line: Mapping[str, Any]) -> bool:
     return bool(line["event"] == "epoch")
-
-
-def _metrics_of(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: one for name, one in line.items() if name not in {"event", "epoch", "step"}}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlc_core import open_checkpoint
 from mlc_trainer.errors import RunError
-from mlc_trainer.observers import read_journal
+from mlc_trainer.observers import metrics_of, read_journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,4 +44,6 @@ def compare_runs(one: Path, other: Path, model_name: str) -> Sequence[str]:
 
 
 def _epochs(run: Path) -> list[dict[str, Any]]:
-    return [line for line in read_journal(run / "metrics.jsonl") if line["event"] == "epoch"]
+    """Return what each epoch came to; when it did is no part of it."""
+    lines = [line for line in read_journal(run / "metrics.jsonl") if line["event"] == "epoch"]
+    return [{"epoch": line["epoch"], "step": line["step"], **metrics_of(line)} for line in lines]

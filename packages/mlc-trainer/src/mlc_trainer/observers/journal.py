@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from mlc_trainer.engine import Position
     from mlc_trainer.observers.protocol import RunRecord
 
-__all__ = ["Journal", "read_journal"]
+__all__ = ["Journal", "metrics_of", "read_journal"]
+
+NO_METRICS = {"event", "epoch", "step", "at"}
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
@@ -43,19 +46,29 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def metrics_of(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was measured, of the *line* of an epoch or a step: neither where that was nor when."""
+    return {name: one for name, one in line.items() if name not in NO_METRICS}
+
+
 class Journal:
-    """Writes what happens; after a restart it goes on where the checkpoint was taken, and tells no step twice."""
+    """Writes what happens and when; after a restart it goes on where the checkpoint was taken.
+
+    No step is told twice. `at` is the time in UTC, for people: no two runs have the same.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def run_started(self, run: RunRecord, position: Position) -> None:
-        """Forget what happened after *position*, which will happen again, and note the restart."""
+        """Forget what happened after *position*, which will happen again, and note the start or the restart."""
         kept = [line for line in read_journal(self._path) if _is_before(line, position)]
-        if run.resumed_from is not None:
-            kept.append(
-                {"event": "resumed", **_place(position), "from": run.resumed_from, "differences": list(run.differences)}
-            )
+        begun: dict[str, Any] = {"at": _now(), **_place(position)}
+        if run.resumed_from is None:
+            kept.append({"event": "started", **begun})
+        else:
+            changed = list(run.differences)
+            kept.append({"event": "resumed", **begun, "from": run.resumed_from, "differences": changed})
         replace_file(self._path, "".join(map(_line, kept)))
 
     def step_ended(self, position: Position) -> None:
@@ -80,7 +93,7 @@ class Journal:
 
     def _write(self, line: Mapping[str, Any], *, durably: bool = False) -> None:
         with failures(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(_line(line))
+            file.write(_line({"event": line["event"], "at": _now(), **line}))
             if durably:
                 file.flush()
                 os.fsync(file.fileno())
@@ -92,6 +105,10 @@ def _line(content: Mapping[str, Any]) -> str:
     return json.dumps(numbers) + "\n"
 
 
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
 def _place(position: Position) -> dict[str, int]:
     """An epoch is counted from 1 for people: in its middle it is the one under way, at its end the one that ended."""
     return {"epoch": position.epoch + (1 if position.batch else 0), "step": position.step}
@@ -100,6 +117,8 @@ def _place(position: Position) -> dict[str, int]:
 def _is_before(line: Mapping[str, Any], position: Position) -> bool:
     if line["event"] == "ended":
         return False  # it goes on after all
+    if line["event"] == "started":
+        return position.step > 0  # or it starts once more
     if line["event"] == "epoch":
         return bool(line["epoch"] <= position.epoch)
     return bool(line["step"] <= position.step)
