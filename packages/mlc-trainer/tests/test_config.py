@@ -89,7 +89,7 @@ def test_options_are_what_a_file_gives_back():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"modle": {}}, r"unknown key 'modle'. Did you mean 'model'\? Known: checkpoints, data, "),
+        ({"modle": {}}, r"unknown key 'modle'. Did you mean 'model'\? Known: callbacks, checkpoints, data, "),
         ({"model": {"factory": "a:B", "optoins": {}}}, r"unknown key 'model.optoins'. Did you mean 'options'\?"),
         ({"model": {}}, "'model.factory' is missing"),
         ({"model": 3}, "model: 3 is not a table"),

@@ -31,6 +31,7 @@ from mlc_trainer import (
     read_journal,
 )
 from mlc_trainer.directory import RunDirectory
+from mlc_trainer.observers import metrics_of
 
 SCHEDULE = {"name": "OneCycleLR", "options": {"max_lr": 0.05}}
 
@@ -226,7 +227,7 @@ def test_a_run_can_begin_from_a_checkpoint_of_another(trained, configure, run_di
 
     assert 3 == open_checkpoint(run_dir / "checkpoints/model/final").saved.epoch
     assert experiment.restore("latest")[0] == "epoch_3"
-    assert "epoch_2" == read_journal(run_dir / "metrics.jsonl")[-2]["from"]
+    assert "epoch_2" == read_journal(run_dir / "metrics.jsonl")[0]["from"]
 
 
 def test_nothing_left_to_train_after_a_foreign_checkpoint(trained, configure, run_dir):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mlc_hooks.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from mlc_trainer.catalogs import callbacks, trackers
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.config_files import as_data, from_data, read_config
     from mlc_trainer.engine import Engine, Position
@@ -44,16 +45,19 @@ __all__ = [
     "RunRecord",
     "TrainingManager",
     "as_data",
+    "callbacks",
     "create_training_manager",
     "from_data",
     "quick_training_setup",
     "read_config",
     "read_journal",
+    "trackers",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "catalogs": "callbacks trackers",
         "config": "ExperimentConfig",
         "config_files": "as_data from_data read_config",
         "engine": "Engine Position",

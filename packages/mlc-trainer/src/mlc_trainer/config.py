@@ -19,6 +19,7 @@ __all__ = [
     "MetricsConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "PartConfig",
     "SchedulerConfig",
     "TrainingConfig",
 ]
@@ -155,6 +156,14 @@ class CheckpointsConfig:
 
 
 @attrs.frozen(kw_only=True)
+class PartConfig:
+    """A part that a plugin offers by name, called with *options*."""
+
+    name: str
+    options: Mapping[str, Any] = _options()
+
+
+@attrs.frozen(kw_only=True)
 class EarlyStoppingConfig:
     """When training ends before its last epoch: a metric has not got better for some epochs."""
 
@@ -215,3 +224,7 @@ class ExperimentConfig:
     metrics: MetricsConfig | None = None
     checkpoints: CheckpointsConfig = attrs.field(factory=CheckpointsConfig)
     early_stopping: EarlyStoppingConfig | None = None
+    callbacks: tuple[PartConfig, ...] = ()
+    """Who is told in the loop; in a file, a table `[[callbacks]]` for each."""
+    trackers: tuple[PartConfig, ...] = ()
+    """Who is told in a thread of their own; in a file, a table `[[trackers]]` for each."""

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["as_data", "from_data", "override", "read_config", "settings_that_matter"]
 
 WITHOUT_EFFECT = (
+    "callbacks",
     "checkpoints.",
     "data.workers",
     "early_stopping",
+    "trackers",
     "training.log_every",
     "training.num_epochs",
     "training.save_on_error",

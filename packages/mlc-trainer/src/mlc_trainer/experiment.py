@@ -12,6 +12,8 @@ import attrs
 
 from mlc_hooks import open_door
 from mlc_trainer import assembly, environment, events
+from mlc_trainer.catalogs import make_observers
+from mlc_trainer.config_files import as_data
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.engine import Position
 from mlc_trainer.errors import ResumeWarning, RunError
@@ -57,7 +59,7 @@ class ExperimentManager:
     def __init__(self, config: ExperimentConfig, run_dir: Path | str, *, observers: Sequence[Observer] = ()) -> None:
         self.config = config
         self.directory = RunDirectory(Path(run_dir))
-        self._observers = (Journal(self.directory.journal), *observers)
+        self._observers: tuple[Observer, ...] = (Journal(self.directory.journal), *observers)
         self._ready = False
 
     # ------------------------------------------------------------------ from a directory
@@ -107,6 +109,7 @@ class ExperimentManager:
             self.checkpoints = assembly.make_checkpoints(
                 config.checkpoints, self.directory.checkpoints, model_name=config.model.name, run=self._run_id
             )
+            self._observers += tuple(make_observers(config.callbacks, config.trackers))
             self._stopping = None if config.early_stopping is None else EarlyStopping(config.early_stopping)
             self._saving = RunCheckpoints(
                 self.checkpoints,
@@ -222,6 +225,7 @@ class ExperimentManager:
                 batches_per_epoch=len(self._training),
                 resumed_from=source,
                 differences=changed,
+                config=as_data(self.config),
             )
             return self._watched(record)
 

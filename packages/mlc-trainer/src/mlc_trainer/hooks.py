@@ -11,12 +11,18 @@ if TYPE_CHECKING:
 
     import click
 
+    from mlc_trainer.observers import Observer
+
 __all__ = [
     "demo_command",
     "evaluate_command",
     "infer_command",
+    "mlc_callbacks",
     "mlc_commands",
+    "mlc_trackers",
+    "profiler",
     "resume_command",
+    "tensorboard",
     "train_command",
 ]
 
@@ -31,6 +37,32 @@ def mlc_commands() -> Mapping[str, Callable[[], click.Command]]:
         "resume": resume_command,
         "train": train_command,
     }
+
+
+@hookimpl
+def mlc_callbacks() -> Mapping[str, Callable[..., Observer]]:
+    """Offer the profiler."""
+    return {"profiler": profiler}
+
+
+@hookimpl
+def mlc_trackers() -> Mapping[str, Callable[..., Observer]]:
+    """Offer TensorBoard."""
+    return {"tensorboard": tensorboard}
+
+
+def profiler(*, wait: int = 5, steps: int = 5) -> Observer:
+    """Write where the time of a few steps goes."""
+    from mlc_trainer.observers.profile import StepProfiler
+
+    return StepProfiler(wait, steps)
+
+
+def tensorboard() -> Observer:
+    """Write curves for TensorBoard. Needs `[tensorboard]`."""
+    from mlc_trainer.observers.tensorboard import TensorBoard
+
+    return TensorBoard()
 
 
 def train_command() -> click.Command:

@@ -11,6 +11,8 @@ from mlc_core import create_checkpoint_manager
 from mlc_losses import LossManager
 from mlc_trainer import environment
 from mlc_trainer.assembly import make_loss_scheduler
+from mlc_trainer.catalogs import make_observers
+from mlc_trainer.config import PartConfig
 from mlc_trainer.data import Batches
 from mlc_trainer.data.foreign import repeat
 from mlc_trainer.engine import Engine, Position
@@ -49,7 +51,8 @@ class TrainingManager:
         accumulate: Into how many parts each batch is cut on the device.
         ema_decay: Of a moving average of the weights, which validation uses; None keeps none.
         on_nonfinite: Whether a batch whose loss is not finite is passed over ("skip") or ends the training ("stop").
-        observers: Who else hears of steps, epochs and checkpoints, beside the journal.
+        observers: Who else hears of epochs and checkpoints, beside the journal.
+        trackers: Names among `trackers()`: who hears of them in a thread of their own.
     """
 
     loss_function: Loss
@@ -68,6 +71,7 @@ class TrainingManager:
         ema_decay: float | None = None,
         on_nonfinite: Literal["stop", "skip"] = "stop",
         observers: Sequence[Observer] = (),
+        trackers: Sequence[str] = (),
     ) -> None:
         self.model_dir = Path(model_dir)
         self.model_name = model_name
@@ -81,7 +85,8 @@ class TrainingManager:
             "ema_decay": ema_decay,
             "on_nonfinite": on_nonfinite,
         }
-        self._observers = (Journal(self.journal), *observers)
+        following = make_observers((), [PartConfig(name=one) for one in trackers])
+        self._observers = (Journal(self.journal), *observers, *following)
         self._engine: Engine | None = None
         self._scheduler: Any = None
         self._loss_schedule: Mapping[str, Any] | None = None

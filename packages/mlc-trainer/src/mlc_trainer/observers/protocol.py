@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -28,6 +28,8 @@ class RunRecord:
     """The name of the checkpoint that it goes on from."""
     differences: Sequence[str]
     """What is not as it was when that checkpoint was saved."""
+    config: Mapping[str, Any] = attrs.field(factory=dict)
+    """What the run is made of, as plain data; nothing where the loop is its user's own."""
 
 
 class Observer(Protocol):
