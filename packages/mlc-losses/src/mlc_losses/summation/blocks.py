@@ -18,6 +18,9 @@ __all__ = ["block_size", "cut", "measure_block", "split", "split_inputs"]
 CPU_BLOCK = 196_608
 """Values in one block where nobody knows better: what stays in the caches of a core, in few calls."""
 
+ALIGNED = 64
+"""A multiple of how many values a block is wide: rows that start within a cache line cost up to twice as much."""
+
 
 def block_size(device: torch.device) -> int | None:
     """Return how many values of the prediction one block may hold on *device*, or `None` for all of them.
@@ -47,14 +50,17 @@ def measure_block(samples: int, channels: int, voxels: int, *, size: int | None)
     while samples % rows:
         rows -= 1
     parts = -(-rows * whole // size)
-    return rows, max(1, -(-voxels // parts))
+    width = max(1, -(-voxels // parts))
+    return rows, min(width + -width % ALIGNED, max(1, voxels))
 
 
 def split(one: Tensor, block: tuple[int, int]) -> Iterator[Tensor]:
     """Yield the parts of a tensor whose first axis are samples and whose last are voxels, without copying."""
     rows, width = block
-    for some in one.chunk(max(1, one.shape[0] // rows)):  # chunk is split without a detour through Python
-        yield from some.chunk(max(1, -(-one.shape[-1] // width)), -1)
+    whole, rest = divmod(one.shape[-1], width)
+    widths = [width] * whole + [rest] * (rest > 0)
+    for some in one.chunk(max(1, one.shape[0] // rows)):  # unlike split these make no detour through Python
+        yield from some.split_with_sizes(widths, -1) if len(widths) > 1 else (some,)
 
 
 def split_inputs(inputs: Inputs, block: tuple[int, int]) -> Iterator[Inputs]:

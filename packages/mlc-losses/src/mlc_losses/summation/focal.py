@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from mlc_losses.inputs import working_dtype
-from mlc_losses.summation.blocks import cut
+from mlc_losses.summation.blocks import measure_block, split_inputs
 from mlc_losses.summation.scratch import Scratch, erase, read_bits, scale
 from mlc_losses.summation.sigmoid import count_rows, differentiate_region, sum_region
 from mlc_losses.terms import RegionTerm, VoxelTerm
@@ -26,6 +26,9 @@ __all__ = ["FocalKernel", "is_hard"]
 
 LINEAR_FROM = 40.0
 """The logit from where on `log(1 + exp(z))` is z, in float64 too."""
+
+SURE = 1 - 2.0**-8
+"""How wrong a voxel may be for what is left of 1 to have a logarithm that is as good as any."""
 
 
 class FocalKernel:
@@ -49,8 +52,8 @@ class FocalKernel:
         counted, bits = read_bits(block)
         t = self._read_target(block, bits)
         spare = self.scratch.take("spare", block.pred, self.dtype) if kept is None else kept
-        wrong, cost = self._measure(block, t, bits, spare)
-        count, present = count_rows(block, counted), t.sum(-1)
+        wrong, cost = self._measure(block, t, bits)
+        count = count_rows(block, counted)
         found: dict[Term, Sequence[Tensor]] = {}
         if self.region is not None:
             p = torch.sub(wrong, t, out=spare).abs_()
@@ -60,10 +63,11 @@ class FocalKernel:
         if self.voxel.by_class:
             foreground = torch.mul(cost, t, out=spare).sum(-1)
             background = torch.sub(cost, spare, out=spare).sum(-1)
-            pairs = (background, foreground), (count - present, present)
+            present = t.sum(-1)
+            pairs = (-background, -foreground), (count - present, present)
             found[self.voxel] = [torch.stack(pair, -1).flatten(1) for pair in pairs]
         else:
-            found[self.voxel] = [cost.sum(-1), count]
+            found[self.voxel] = [cost.sum(-1).neg_(), count]
         if kept is not None:
             self._fall(t, wrong, cost, kept)
         return [found[term] for term in self.terms]
@@ -78,7 +82,7 @@ class FocalKernel:
         t = self._read_target(block, bits)
         gradient = out if out.dtype == self.dtype else self.scratch.take("gradient", out, self.dtype)
         if not kept:
-            wrong, cost = self._measure(block, t, bits, gradient)
+            wrong, cost = self._measure(block, t, bits)
             if self.voxel.gamma:
                 cost.mul_(torch.pow(wrong, self.voxel.gamma, out=gradient))
             self._fall(t, wrong, cost, gradient)
@@ -103,29 +107,28 @@ class FocalKernel:
         t = self.scratch.widen("t", block.target, self.dtype)
         return t if bits is None else erase(t, bits, out=self.scratch.take("t", t, t.dtype))
 
-    def _measure(self, block: Inputs, t: Tensor, bits: Tensor | None, spare: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how wrong each voxel is and its cross entropy; *spare* is overwritten."""
+    def _measure(self, block: Inputs, t: Tensor, bits: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return how wrong each voxel is and minus its cross entropy."""
         x = self.scratch.widen("x", block.pred, self.dtype)
-        cost = torch.mul(x, _turn(t, spare), out=self.scratch.take("cost", x, self.dtype))
-        wrong = torch.sigmoid(cost, out=self.scratch.take("wrong", x, self.dtype))
+        cost = self.scratch.take("cost", x, self.dtype)
+        turn = torch.add(torch.ones((), dtype=t.dtype, device=t.device), t, alpha=-2, out=cost)
+        turn.mul_(x)  # x - 2·t·x would take one call, and give NaN for infinities
+        wrong = erase(torch.sigmoid(cost, out=self.scratch.take("wrong", x, self.dtype)), bits)
+        if x.device.type == "cpu" and wrong.amax().item() < SURE:  # this logarithm takes half of the time
+            return wrong, torch.neg(wrong, out=cost).log1p_()
         functional.softplus(cost, threshold=LINEAR_FROM, out=cost)  # type: ignore[call-arg]
-        return erase(wrong, bits), erase(cost, bits)
+        return wrong, erase(cost.neg_(), bits)
 
     def _fall(self, t: Tensor, wrong: Tensor, cost: Tensor, out: Tensor) -> None:
-        """Write the derivative of *cost* by the logits into *out*: `s^gamma·(s + gamma·(1 - s)·log(1 + exp(z)))`.
+        """Write the derivative of the cost by the logits into *out*: `s^gamma·(s + gamma·(1 - s)·log(1 + exp(z)))`.
 
-        Overwrites *wrong*.
+        *cost* is minus the latter, times `s^gamma`. Overwrites *wrong*.
         """
         gamma = self.voxel.gamma
         torch.pow(wrong, gamma + 1, out=out)
         if gamma:
-            out.addcmul_(cost, wrong.sub_(1), value=-gamma)
-        out.mul_(_turn(t, wrong))
-
-
-def _turn(t: Tensor, out: Tensor) -> Tensor:
-    """Write 1 for background and -1 for foreground into *out*."""
-    return torch.add(torch.ones((), dtype=t.dtype, device=t.device), t, alpha=-2, out=out)
+            out.addcmul_(cost, wrong.sub_(1), value=gamma)
+        out.addcmul_(out, t, value=-2)
 
 
 def is_hard(inputs: Inputs) -> bool:
@@ -136,8 +139,7 @@ def is_hard(inputs: Inputs) -> bool:
     if target.device.type != "cpu":
         return False  # to look would be to wait for the device
     scratch = Scratch()
-    for rows, voxels in cut(*target.shape, size=FocalKernel.block):
-        block = inputs.block(rows, voxels)
+    for block in split_inputs(inputs, measure_block(*target.shape, size=FocalKernel.block)):
         t = scratch.widen("t", block.target, working_dtype(block))
         between = torch.addcmul(t, t, t, value=-1, out=scratch.take("between", t, t.dtype))
         low, high = torch.aminmax(erase(between, read_bits(block)[1]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlc_losses.inputs import working_dtype
-from mlc_losses.summation.scratch import Scratch, add_scaled, erase, read_bits, scale
+from mlc_losses.summation.scratch import Scratch, erase, read_bits, scale
 from mlc_losses.terms import RegionTerm
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class SigmoidKernel:
         elif len(self.terms) == 1:
             p.sub_(t).mul_(rise)
         else:
-            add_scaled(t, -rise, scale(p, rise, spare, p), spare)
+            scale(p.sub_(t), rise, spare, p)
         erase(p, bits)
         if p is not out:
             out.copy_(p)
@@ -123,7 +123,8 @@ def _sum_cross_entropy(x: Tensor, p: Tensor, t: Tensor, bits: Tensor | None, spa
     """Return `Σ max(x, 0) - t·x + log(1 + exp(-|x|))`, `(b, C)`."""
     sums = erase(torch.clamp_min(x, 0, out=spare).addcmul_(x, t, value=-1), bits).sum(-1)
     if x.device.type == "cpu" and sums.min().item() > HARD * x.shape[-1]:
-        return sums - _sum_logarithms(torch.sub(p, 0.5, out=spare).abs_().add_(0.5))
+        one = torch.ones((), dtype=p.dtype)
+        return sums - _sum_logarithms(torch.maximum(torch.sub(one, p, out=spare), p, out=spare))
     torch.abs(x, out=spare).mul_(-LOG2_E)
     return sums + _sum_logarithms_of_more(erase(torch.exp2(spare, out=spare), bits))
 

@@ -26,6 +26,9 @@ __all__ = ["CLASSES", "SoftmaxKernel"]
 CLASSES = 256
 """How many class numbers fit into the bytes that they are compared as."""
 
+FEW = 8
+"""Up to how many classes it is faster to add one after the other than to sum over an axis with a stride."""
+
 LIKELY = 2.0**-30
 """The probability of the right class from where on its logarithm is as good as any, and four may be multiplied."""
 
@@ -96,7 +99,7 @@ class SoftmaxKernel:
                 right = self._add_up(torch.mul(p, t, out=y))
                 costs = self._differentiate_focal(*self._cost(block, p, t, right, counted, bits), right)
             self._weigh(p, t, y, costs, of)
-            p.mul_(torch.sum(y, 1, keepdim=True))
+            p.mul_(self._add_up(y).unsqueeze(1))
             erase(torch.sub(y, p, out=p), bits)
         if p is not out:
             out.copy_(p)
@@ -110,14 +113,19 @@ class SoftmaxKernel:
             erase(torch.softmax(self.scratch.widen("x", block.pred, self.dtype), 1, out=p), bits)
         t = self.scratch.take("t", block.pred, self.dtype)
         labels = self.scratch.take("labels", block.target, torch.uint8).copy_(block.target)
-        for number, one in enumerate(t.unbind(1)):
-            torch.eq(labels, number, out=one)
-        return p, erase(t, bits)
+        numbers = torch.arange(t.shape[1], dtype=torch.uint8, device=t.device).view(1, -1, 1)
+        return p, erase(torch.eq(labels.unsqueeze(1), numbers, out=t), bits)
 
     def _add_up(self, values: Tensor) -> Tensor:
         """Return the sum over classes, `(b, m)`."""
         out = self.scratch.take("right", values, values.dtype, shape=(values.shape[0], values.shape[2]))
-        return torch.sum(values, 1, out=out)
+        if values.shape[1] > FEW:
+            return torch.sum(values, 1, out=out)
+        first, second, *others = values.unbind(1)
+        torch.add(first, second, out=out)
+        for one in others:
+            out.add_(one)
+        return out
 
     def _sum_costs(
         self, block: Inputs, p: Tensor, t: Tensor, right: Tensor, counted: Tensor | None, bits: Tensor | None
