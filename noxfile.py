@@ -44,6 +44,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 EXAMPLE = "docs/examples/mlc-acme"
 ORACLES = ("monai>=1.4", "safetensors>=0.5")  # libraries whose word tests hold ours against
+NPM_SEMVER = "semver@7.8.6"  # npm's own words on versions and ranges
 COVERAGE_FLOOR = 95
 
 # Threads that wait for each other spin, and another number of them gives other bits: tests use one.
@@ -76,7 +77,7 @@ def install(session: nox.Session, *what: str) -> None:
 
 def editable(*, extras: str = "[demo]") -> list[str]:
     """Return arguments that install every package for work on it, the trainer with *extras*."""
-    wanted = {"mlc-trainer": extras, "mlc-registry": "[postgresql]"}
+    wanted = {"mlc-trainer": extras, "mlc-registry": "[postgresql,signing]"}
     folders = [f"packages/{name}{wanted.get(name, '')}" for name in PACKAGES]
     return [word for folder in folders for word in ("-e", folder)]
 
@@ -146,6 +147,16 @@ def minimums(session: nox.Session) -> None:
 
 
 @nox.session(python=CURRENT)
+def npm(session: nox.Session) -> None:
+    """Ask npm and ourselves about hundreds of thousands of versions and ranges. Takes a minute, and npm and node."""
+    install(session, "-e", "packages/mlc-hooks", "-e", "packages/mlc-registry", *GROUPS["test"])
+    folder = Path(session.create_tmp())
+    session.run("npm", "install", "--silent", "--prefix", str(folder), NPM_SEMVER, external=True)
+    program = "packages/mlc-registry/tests/npm_differential.py"
+    session.run("python", program, "--semver", str(folder / "node_modules" / "semver"), *session.posargs)
+
+
+@nox.session(python=CURRENT)
 def lint(session: nox.Session) -> None:
     """Check style and format. `nox -s lint -- --fix` mends what can be mended."""
     install(session, "ruff")
@@ -193,6 +204,13 @@ def bench(session: nox.Session) -> None:
     programs = session.posargs[:1] if session.posargs[:1] in (["checkpoints"], ["losses"]) else []
     for program in programs or ["checkpoints", "losses"]:
         session.run("python", f"benchmarks/{program}.py", *session.posargs[len(programs) :], env=QUIET)
+
+
+@nox.session(python=CURRENT)
+def bench_registry(session: nox.Session) -> None:
+    """Measure the registry beside MLflow's and write the tables into the documentation. Takes ten minutes."""
+    session.install("-e", "packages/mlc-hooks", "-e", "packages/mlc-registry", *GROUPS["bench-registry"])
+    session.run("python", "benchmarks/registry.py", *session.posargs)
 
 
 @nox.session(python=CURRENT)

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import itertools
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -24,7 +25,16 @@ from mlc_registry import ModelRegistry
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch):
     """Nothing that the developer has set decides a test."""
-    for name in ("MLC_REGISTRY", "MLC_REGISTRY_ARTIFACTS", "MLC_OUTBOX_SECRET", "MLC_PLUGINS", "MLC_PLUGINS_STRICT"):
+    for name in (
+        "MLC_MIGRATIONS",
+        "MLC_ALLOWED_CLASSES",
+        "MLC_REGISTRY",
+        "MLC_REGISTRY_ARTIFACTS",
+        "MLC_REGISTRY_VIEW",
+        "MLC_OUTBOX_SECRET",
+        "MLC_PLUGINS",
+        "MLC_PLUGINS_STRICT",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -201,6 +211,42 @@ def new_place(request, tmp_path):
 
 
 @pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache for this test alone."""
+    monkeypatch.setenv("MLC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "registry"
+
+
+@pytest.fixture(params=["file", "memory", "sqlite"])
+def url(request, tmp_path):
+    """A storage of each kind: core's directory and memory, and the example plugin's SQLite file."""
+    if request.param == "sqlite":
+        pytest.importorskip("mlc_acme", reason="docs/examples/mlc-acme is not installed")
+    places = {
+        "file": (tmp_path / "storage").as_uri(),
+        "memory": f"memory://registry-{uuid.uuid4().hex}",
+        "sqlite": f"sqlite://{tmp_path}/storage.db/registry",
+    }
+    return places[request.param]
+
+
+@pytest.fixture
+def remote(root, empty_registry, url, cache):
+    """An empty registry with its artifacts there."""
+    shutil.copytree(empty_registry, root)
+    with ModelRegistry(root, artifacts=url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def filed(root, empty_registry, tmp_path, cache):
+    """The same in a directory, to look inside."""
+    shutil.copytree(empty_registry, root)
+    with ModelRegistry(root, artifacts=(tmp_path / "storage").as_uri()) as opened:
+        yield opened
+
+
+@pytest.fixture
 def weights(tmp_path):
     """Make a file with some content and return its path."""
 
@@ -211,6 +257,51 @@ def weights(tmp_path):
         return path
 
     return make
+
+
+@pytest.fixture
+def tensors(tmp_path):
+    """Write a safetensors file of zeros, of which *schema* says names, dtypes and shapes; return its path."""
+    sizes = {"F64": 8, "F32": 4, "F16": 2, "I8": 1}
+
+    def write(schema, name="model.safetensors", *, note="a"):
+        header, end = {"__metadata__": {"note": note}}, 0
+        for tensor, (dtype, shape) in schema.items():
+            begin, end = end, end + sizes[dtype] * math.prod(shape)
+            header[tensor] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
+        text = json.dumps(header).encode()
+        path = tmp_path / "made" / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
+        return path
+
+    return write
+
+
+MIGRATION = """
+DESCRIPTION: str = "Adds  its\\nname."
+
+def migrate(source, target):
+    paths = source.iterdir() if source.is_dir() else [source]
+    for path in paths:
+        (target / path.name).write_text(path.read_text() + " {name}")
+"""
+
+
+@pytest.fixture
+def scripts(tmp_path):
+    """Write scripts for the model `net` and return the directory."""
+
+    def write(*names, folder="scripts", **sources):
+        place = tmp_path / folder
+        (place / "net").mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (place / "net" / f"{name}.py").write_text(MIGRATION.format(name=name))
+        for name, source in sources.items():
+            (place / "net" / f"{name[1:]}.py").write_text(textwrap.dedent(source))
+        return place
+
+    return write
 
 
 @pytest.fixture
@@ -260,3 +351,22 @@ def run_python():
         return process.stdout
 
     return run
+
+
+@pytest.fixture
+def make_key(tmp_path):
+    """Make elliptic-curve keys by name; return the paths of both halves."""
+
+    def make(name="release", *, curve="SECP256R1", password=None):
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        key = ec.generate_private_key(getattr(ec, curve)())
+        secret = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+        private, public = tmp_path / f"{name}.pem", tmp_path / f"{name}.pub"
+        form, pem = serialization.PrivateFormat.PKCS8, serialization.Encoding.PEM
+        private.write_bytes(key.private_bytes(pem, form, secret))
+        public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+        return private, public
+
+    return make

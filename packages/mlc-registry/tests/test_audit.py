@@ -21,7 +21,7 @@ def registry(place):
 
 @pytest.fixture
 def history(registry, publish):
-    """Seven lines about two models; everything that can happen."""
+    """Seven lines about two models."""
     publish("1.0.0", "1.1.0", actor="ann", description="First.")
     publish("0.1.0", name="cat", actor="ann")
     registry.promote("net", "1.0.0", "production", reason="first", actor="ann")
@@ -68,7 +68,7 @@ def test_anybody_can_compute_the_digest(history):
     """With any JSON and any SHA-256, from what the log prints."""
     previous = START
     for one in history:
-        names = ["model", "kind", "stage", "before", "after", "content", "actor", "reason"]
+        names = ["model", "kind", "stage", "before", "after", "content", "actor", "reason", "details"]
         facts = {name: getattr(one, name) for name in names}
         seconds = one.at.replace(microsecond=0).timestamp()
         facts |= {"id": one.number, "at": int(seconds) * 1_000_000 + one.at.microsecond, "previous": previous}
@@ -87,7 +87,7 @@ def test_canonical_json_is_everybodys_json(facts):
 
 
 SWAP = "; ".join(f"UPDATE change SET id = {new} WHERE id = {old}" for old, new in ((4, 99), (5, 4), (99, 5)))
-COLUMNS = "model_id, kind, stage, before_id, after_id, actor, reason, at, content, digest"
+COLUMNS = "model_id, kind, stage, before_id, after_id, actor, reason, at, content, details, digest"
 
 
 @pytest.mark.parametrize(
@@ -112,6 +112,16 @@ COLUMNS = "model_id, kind, stage, before_id, after_id, actor, reason, at, conten
         ("UPDATE version SET yanked = NOT yanked WHERE id = 2", None, "net 1.1.0 is not yanked, which"),
         ("UPDATE version SET yanked = NOT yanked WHERE id = 3", None, "cat 0.1.0 is yanked, which"),
         ("UPDATE stage SET version_id = 2", None, "stage 'production' of net was moved"),
+        ("UPDATE version SET yank_reason = 'none' WHERE id = 2", None, "net 1.1.0 is yanked for the reason 'none'"),
+        ("UPDATE version SET metadata = '[]' WHERE id = 3", None, "cat 0.1.0 says other things"),
+        ("UPDATE version SET description = '' WHERE id = 2", None, "net 1.1.0 says other things"),
+        ("UPDATE version SET entry = 'x' WHERE id = 3", None, "cat 0.1.0 says other things"),
+        ("UPDATE version SET facts = '{\"parent\":null}' WHERE id = 3", None, "cat 0.1.0 says other things"),
+        ("UPDATE version SET created_by = 'bob' WHERE id = 3", None, "cat 0.1.0 was registered at another time"),
+        ("UPDATE version SET created_at = 0 WHERE id = 3", None, "cat 0.1.0 was registered at another time"),
+        ("UPDATE version SET removed = NOT removed WHERE id = 2", None, "net 1.1.0 is removed, which"),
+        ("UPDATE change SET details = '' WHERE id = 1", 1, "line 1"),
+        ("INSERT INTO tag (version_id, key, value) VALUES (3, 'a', 'b')", None, "tag 'a' of cat 0.1.0 was set or"),
         ("DELETE FROM stage", None, "stage 'production' of net was moved"),
         ("UPDATE version SET sort_key = digest WHERE id = 3", None, "cat 0.1.0 is sorted as another"),
     ],
@@ -126,6 +136,63 @@ def test_whatever_was_changed_is_found(registry, history, place, statement, line
         registry.audit.verify()
     assert part in str(caught.value)
     assert line == caught.value.line
+
+
+@pytest.mark.parametrize(
+    ("statement", "line", "part"),
+    [
+        ("UPDATE tag SET value = 'mr' WHERE key = 'task'", None, "tag 'task' of net 1.0.0"),
+        ("DELETE FROM tag WHERE key = 'owner'", None, "tag 'owner' of net 1.0.0"),
+        ("DELETE FROM tag", None, "of net 1.0.0 was set or taken off"),
+        ("INSERT INTO tag (version_id, key, value) VALUES (1, 'old', 'x')", None, "tag 'old' of net 1.0.0"),
+        ("UPDATE version SET removed = NOT removed WHERE id = 2", None, "net 1.1.0 is not removed, which"),
+        ("UPDATE change SET details = '# Better' WHERE kind = 'noted'", 10, "line 10 (noted net 1.0.0"),
+        ("UPDATE change SET details = '{}' WHERE kind = 'configured'", 13, "line 13 (configured"),
+        ("UPDATE change SET model_id = 1, after_id = 1 WHERE kind = 'configured'", 13, "line 13"),
+        ("UPDATE change SET stage = 'staging' WHERE kind = 'approved'", 11, "line 11 (approved net 1.0.0"),
+        ("DELETE FROM change WHERE kind = 'withdrawn'", 12, "line 12 is missing"),
+    ],
+)  # fmt: skip
+def test_whatever_is_stated_is_sealed(registry, history, place, statement, line, part):
+    """Tags, notes, approvals, removals and the policy: what was changed of them is found."""
+    statements = registry._backend.store.statements
+    number = registry.get("net", "1.0.0").version
+    statements.set_tags("net", number, {"task": "ct", "owner": "ann", "old": "x"}, actor="ann")
+    statements.set_tags("net", number, {"old": None}, actor="ann")
+    statements.state("net", number, kind="noted", details="# Good", actor="ann")
+    statements.state("net", number, kind="approved", stage="production", actor="bob")
+    statements.state("net", number, kind="withdrawn", stage="production", actor="bob")
+    statements.write_policy('{"stages":{}}', actor="ann")
+    statements.remove("net", registry.get("net", "1.1.0").version, actor="ann", reason="too old")
+    assert 14 == registry.audit.verify().lines
+    place.tamper(statement)
+
+    with pytest.raises(AuditError, match="was changed") as caught:
+        registry.audit.verify()
+    assert part in str(caught.value)
+    assert line == caught.value.line
+
+
+def test_line_of_no_known_kind_is_found(registry, history, place, monkeypatch):
+    """Even if it is sealed: somebody who owns the database can seal whatever they like."""
+    from mlc_registry.stores.ledger import append_line
+
+    told = {"model_id": 1, "after_id": 1, "actor": "ann", "reason": "", "at": 0}
+    with registry._backend.store._transaction() as connection:
+        append_line(connection, kind="deleted", **told)
+    with pytest.raises(AuditError, match=r"line 8 \(deleted net 1\.0\.0, by ann\) is of a kind that"):
+        registry.audit.verify()
+
+
+def test_tags_that_cannot_be_read_are_found(registry, history):
+    """Sealed, but no JSON."""
+    from mlc_registry.stores.ledger import append_line
+
+    told = {"model_id": 1, "after_id": 1, "actor": "ann", "reason": "", "at": 0}
+    with registry._backend.store._transaction() as connection:
+        append_line(connection, kind="tagged", details="[1]", **told)
+    with pytest.raises(AuditError, match="line 8 .* does not say which tags"):
+        registry.audit.verify()
 
 
 def test_version_that_no_line_registered_is_found(registry, history, place):
@@ -154,7 +221,9 @@ def test_version_that_is_gone_is_found(registry, history, place):
 def test_history_that_was_cut_off_fits_until_the_head_is_compared(registry, history, place):
     """What is left is a history; only who noted the head knows of more."""
     head = registry.audit.head
-    place.tamper("DELETE FROM change WHERE id = 7", "UPDATE version SET yanked = NOT yanked WHERE id = 2")
+    place.tamper(
+        "DELETE FROM change WHERE id = 7", "UPDATE version SET yanked = NOT yanked, yank_reason = '' WHERE id = 2"
+    )
 
     assert 6 == registry.audit.verify().lines
     with pytest.raises(AuditError, match=r"no line has the digest sha256.*the 6 lines .* cut off"):

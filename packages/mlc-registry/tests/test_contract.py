@@ -21,10 +21,10 @@ from mlc_registry import (
     registry_stores,
 )
 from mlc_registry.catalogs import open_store
-from mlc_registry.testing import StoreContract
+from mlc_registry.testing import SearchesContract, StatementsContract, StoreContract
 
 
-class TestSqliteInADirectory(StoreContract):
+class TestSqliteInADirectory(StoreContract, StatementsContract, SearchesContract):
     """A directory as the registry."""
 
     @pytest.fixture
@@ -35,7 +35,7 @@ class TestSqliteInADirectory(StoreContract):
         return lambda: open_store(place, create=False)
 
 
-class TestSqliteByUrl(StoreContract):
+class TestSqliteByUrl(StoreContract, StatementsContract, SearchesContract):
     """A database file of any name."""
 
     @pytest.fixture
@@ -45,7 +45,7 @@ class TestSqliteByUrl(StoreContract):
         return lambda: open_store(f"sqlite:///{tmp_path}/models.sqlite3", create=False)
 
 
-class TestPostgresql(StoreContract):
+class TestPostgresql(StoreContract, StatementsContract, SearchesContract):
     """A database on a server."""
 
     @pytest.fixture
@@ -88,6 +88,10 @@ class MemoryStore:
                 description=draft.description,
                 created_at=datetime.now(timezone.utc),
                 created_by=draft.created_by,
+                tracking=draft.tracking,
+                architecture=draft.architecture,
+                dependencies=draft.dependencies,
+                parent=draft.parent,
             )
             self._versions[draft.model, draft.version] = new
             self._files[draft.model, draft.version] = draft.files
@@ -129,9 +133,14 @@ class MemoryStore:
             )
         return found
 
-    def list_versions(self, model, *, limit=None):
+    def find_digest(self, model, digest):
+        """Look at all of them."""
+        return next((one for one in self.list_versions(model) if one.digest == digest), None)
+
+    def list_versions(self, model, *, limit=None, below=None):
         """Sort them."""
-        return sorted(self._of(model), key=lambda one: one.version, reverse=True)[:limit]
+        found = [one for one in self._of(model) if below is None or one.version < below]
+        return sorted(found, key=lambda one: one.version, reverse=True)[:limit]
 
     def list_files(self, model, version):
         """Look them up."""
@@ -155,7 +164,7 @@ class MemoryStore:
                 self._note(model, "yanked" if yanked else "unyanked", "", None, version, actor, reason)
             return found
 
-    def move_stage(self, model, stage, version, *, kind, actor, reason, expected):
+    def move_stage(self, model, stage, version, *, kind, actor, reason, expected, details="", seen=None):
         """Compare and swap."""
         with self._lock:
             before = self._stages.get((model, stage))

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from mlc_registry import (
     ModelRegistry,
     Range,
+    RemovedVersionError,
     StageConflictError,
     StageNotFoundError,
     Version,
@@ -28,6 +29,7 @@ VERSIONS = st.builds(
     st.sampled_from([(), (), ("rc", 1), ("rc", 10), (0,)]),
 )
 STAGES = st.sampled_from(["staging", "production"])
+KEYS = st.sampled_from(["task", "owner"])
 CONTENTS = st.sampled_from(["a", "b"])
 
 
@@ -44,6 +46,9 @@ class RegistryMachine(RuleBasedStateMachine):
         self._contents = {}
         self._yanked = set()
         self._steps = {"staging": [], "production": []}
+        self._removed = set()
+        self._tags = {}
+        self._notes = {}
         self._publish(Version(1, 0, 0), "a")  # or most questions would be about nothing
 
     def _open(self):
@@ -85,9 +90,70 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(version=VERSIONS)
     def unyank(self, version):
         """Undo it, whether it was done or not."""
-        if version in self._contents:
+        if version in self._removed:
+            with pytest.raises(RemovedVersionError):
+                self._registry.unyank("net", version)
+        elif version in self._contents:
             self._registry.unyank("net", version)
             self._yanked.discard(version)
+
+    @rule(version=VERSIONS)
+    def remove(self, version):
+        """Say that a version is gone for good, unless a stage points to it."""
+        statements = self._registry._backend.store.statements
+        if version not in self._contents:
+            with pytest.raises(VersionNotFoundError):
+                statements.remove("net", version, actor="ann", reason="old")
+        elif any(steps[-1:] == [version] for steps in self._steps.values()) and version not in self._removed:
+            with pytest.raises(StageConflictError):
+                statements.remove("net", version, actor="ann", reason="old")
+        else:
+            statements.remove("net", version, actor="ann", reason="old")
+            self._removed.add(version)
+            self._yanked.add(version)
+            with pytest.raises(RemovedVersionError, match="old"):
+                self._registry.resolve("net", version)
+
+    @rule(version=VERSIONS, tags=st.dictionaries(KEYS, st.sampled_from(["ct", "mr", None]), max_size=2))
+    def tag(self, version, tags):
+        """Set tags, take them off, or both."""
+        if version in self._contents:
+            there = self._tags.setdefault(version, {})
+            there.update(tags)
+            kept = self._registry._backend.store.statements.set_tags("net", version, tags, actor="ann")
+            self._tags[version] = {key: value for key, value in there.items() if value is not None}
+            assert self._tags[version] == kept
+
+    @rule(version=VERSIONS, text=st.sampled_from(["Alpha", "alphabet soup", ""]))
+    def note(self, version, text):
+        """Write the notes anew."""
+        if version in self._contents:
+            self._registry._backend.store.statements.state("net", version, kind="noted", details=text, actor="ann")
+            self._notes[version] = text
+
+    @rule(
+        tags=st.dictionaries(KEYS, st.sampled_from(["ct", "mr", None]), max_size=2),
+        words=st.sampled_from([[], ["net"], ["alpha"], ["alphabet"], ["alphabet", "so"], ["c"]]),
+        stage=st.none() | STAGES,
+        yanked=st.booleans(),
+    )
+    def search(self, tags, words, stage, yanked):
+        """Find by whatever was said."""
+        found = self._registry.search(*words, tags=tags, stage=stage, yanked=yanked).versions
+        assert {one for one in self._contents if self._meets(one, tags, words, stage, yanked)} == {
+            one.version for one in found
+        }
+
+    def _meets(self, version, tags, words, stage, yanked):
+        there = self._tags.get(version, {})
+        said = {"net", *self._notes.get(version, "").lower().split(), *there, *there.values()}
+        return (
+            all(key in there and value in {None, there[key]} for key, value in tags.items())
+            and all(one in said for one in words[:-1])
+            and all(any(each.startswith(one) for each in said) for one in words[-1:])
+            and (stage is None or self._steps[stage][-1:] == [version])
+            and (yanked or version not in self._yanked)
+        )
 
     @rule(version=VERSIONS, stage=STAGES, expected=st.none() | VERSIONS | st.just("unset"))
     def promote(self, version, stage, expected):

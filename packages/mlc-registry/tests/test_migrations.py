@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mlc_registry import RegistryNotFoundError
+from mlc_registry import RegistryNotFoundError, Version
 from mlc_registry.stores.tables import HEAD
 
 FIRST = Path(__file__).parent / "data" / "registry_0001.sql"
-HEAD_OF_FIRST = "sha256:ed27e5a50081fee9d1d2d9a954caeb1ddfd717bf8bd257d22f0648affb6cfb05"
+HEAD_OF_FIRST = "sha256:c2f07f3540cfceac191554ac27295452a84e0b589fdfd1b96a5609242d21cde2"
 TABLES = ("model", "version", "file", "stage", "change")
 
 
@@ -59,6 +59,7 @@ def test_history_of_the_first_revision_is_sealed(old_place):
         assert kinds == [one.kind for one in history]
         assert 'First: ünï\n"quoted"' == history[0].reason
         assert {"dice": 0.9} == registry.get("net", "1.0.0").metadata
+        assert ["cat"] == [one.model for one in registry.search("cat").versions]
         registry.promote("cat", "2.0.0-rc.1", "staging")
         assert 10 == registry.audit.verify(expected_head=found.head).lines
     with old_place.behind() as connection:
@@ -72,11 +73,19 @@ def test_both_databases_seal_alike(old_place):
 
 
 def test_triggers_still_refuse(old_place):
-    """Those of the table that was written anew, too."""
+    """Those of the table that was written anew, too, and those of what came later."""
     import sqlalchemy.exc
 
-    old_place.open().close()
-    for statement in ("UPDATE change SET actor = 'nobody'", "DELETE FROM change", "DELETE FROM version"):
+    with old_place.open() as registry:
+        registry._backend.store.statements.remove("net", Version.parse("1.1.0"), actor="ann", reason="old")
+    for statement in (
+        "UPDATE change SET actor = 'nobody'",
+        "DELETE FROM change",
+        "DELETE FROM version",
+        "UPDATE version SET facts = '{}'",
+        "UPDATE version SET removed = NOT removed WHERE removed",
+        "UPDATE version SET yanked = NOT yanked WHERE removed",
+    ):
         with pytest.raises(sqlalchemy.exc.IntegrityError, match="ever"), old_place.behind() as connection:
             connection.exec_driver_sql(statement)
 

@@ -173,7 +173,7 @@ def test_name_that_differs_in_case_only_is_refused(registry, weights, root):
     assert ["ResNet/1.0.0/model.bin"] == [
         one.relative_to(root / "artifacts").as_posix()
         for one in (root / "artifacts").rglob("*")
-        if one.is_file() and "latest" not in one.parts
+        if one.is_file()
     ]
 
 
@@ -192,29 +192,6 @@ def test_long_versions_have_a_place(registry, weights):
 
     assert "one" == registry.get_model_path("net", text).read_text()
     assert "two" == registry.get_model_path("net", f"{text[:-1]}b").read_text()
-
-
-def test_link_to_the_latest_is_for_people(registry, weights, root):
-    """It leads to the highest release, moves with it, and is gone without one."""
-    link = root / "artifacts" / "net" / "latest"
-    registry.register_model("net", "2.0.0-rc.1", weights("rc"))
-    assert not link.is_symlink()
-    registry.register_model("net", "1.10.0", weights("ten"))
-    registry.register_model("net", "1.9.0", weights("nine"))
-    assert "1.10.0" == str(link.readlink())
-    registry.yank("net", "1.10.0", "bad")
-    assert "1.9.0" == str(link.readlink())
-    registry.yank("net", "1.9.0", "bad")
-    assert not link.is_symlink()
-
-
-def test_link_that_cannot_be_made_harms_nothing(registry, weights, root, caplog):
-    """Nothing reads it."""
-    (root / "artifacts" / "net" / "latest").mkdir(parents=True)
-    registry.register_model("net", "1.0.0", weights())
-
-    assert registry.get_model_path("net").is_file()
-    assert "latest could not be moved" in caplog.text
 
 
 def test_leftovers_are_left_alone(registry, weights, root):

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -19,7 +20,7 @@ from mlc_registry import (
 
 COLUMNS = (
     "model_id, version, sort_key, prerelease, digest, size, directory, entry, metadata, description, created_at, "
-    "created_by, yanked, yank_reason"
+    "created_by, yanked, yank_reason, facts"
 )
 
 
@@ -39,6 +40,7 @@ def database(registry, publish, root):
         "UPDATE version SET digest = 'sha256:other'",
         "UPDATE version SET version = '9.0.0', sort_key = x'00'",
         "UPDATE version SET metadata = '{}', directory = 'elsewhere'",
+        "UPDATE version SET facts = '{}'",
         "DELETE FROM version",
         "UPDATE file SET digest = 'sha256:other'",
         "DELETE FROM file",
@@ -62,6 +64,10 @@ def test_published_facts_cannot_be_changed(database, statement):
         ("entry", "'../../../etc/passwd'", CorruptArtifactError),
         ("entry", "'/etc/passwd'", CorruptArtifactError),
         ("metadata", "'{'", InvalidMetadataError),
+        ("facts", "'{'", InvalidMetadataError),
+        ("facts", "'[]'", InvalidMetadataError),
+        ("facts", """'{"tracking": {"colour": 1}}'""", InvalidMetadataError),
+        ("facts", """'{"parent": {"model": "net", "version": "1.x", "digest": ""}}'""", InvalidMetadataError),
         ("version", "'1.x'", InvalidVersionError),
     ],
 )
@@ -139,7 +145,8 @@ def _schema(connection):
     rows = connection.execute(
         "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL"
     )
-    return {name: sorted(line.strip(" \t,)") for line in sql.splitlines()) for name, sql in rows}
+    found = {name: re.split(r"\n|, (?=facts|removed)", sql) for name, sql in rows}  # added columns share a line
+    return {name: sorted(line.strip(" \t,)") for line in lines) for name, lines in found.items()}
 
 
 def test_writes_are_durable_and_readers_do_not_wait(database, registry, root):

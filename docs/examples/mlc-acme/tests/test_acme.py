@@ -12,6 +12,8 @@ from mlc_core.testing import SaveStrategyContract, StorageContract
 from mlc_hooks.testing import PluginContract
 from mlc_losses import Loss, LossManager, LossSchedule, get_preset_loss_config, loss_schedules, losses
 from mlc_losses.testing import LossContract, ScheduleContract
+from mlc_registry import Promotion, PromotionCheck, Tracking, promotion_checks
+from mlc_registry.testing import PromotionCheckContract, make_promotion
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +64,25 @@ class TestSqlite(StorageContract):
     def storage(self, tmp_path: Path) -> Storage:
         """Return an empty one."""
         return open_storage(f"sqlite://{tmp_path}/checkpoints.db/unet")
+
+
+class TestTrainedOn(PromotionCheckContract):
+    """The check keeps its promises."""
+
+    @pytest.fixture
+    def check(self) -> PromotionCheck:
+        """Return one for our data."""
+        return promotion_checks().make("trained_on", dataset="brains")
+
+    @pytest.fixture
+    def fine(self) -> Promotion:
+        """Any version of our data will do."""
+        return make_promotion(tracking=Tracking(dataset="brains@2"))
+
+    @pytest.fixture
+    def bad(self) -> Promotion:
+        """These are other data."""
+        return make_promotion(tracking=Tracking(dataset="brains-of-mice@2"))
 
 
 def test_rotation_hands_the_weights_on() -> None:

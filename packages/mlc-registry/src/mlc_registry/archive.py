@@ -14,22 +14,23 @@ import orjson
 
 from mlc_registry.errors import ArchiveError, CorruptArtifactError, StoreError
 from mlc_registry.imports import Import
-from mlc_registry.publishing import link_latest
+from mlc_registry.publishing import identify
+from mlc_registry.records import File
 from mlc_registry.tars import Entry, HashingReader, add_file, read_entries
 from mlc_registry.transfers import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mlc_registry.artifacts import Artifacts
-    from mlc_registry.protocols import Rows, Store
+    from mlc_registry.protocols import ArtifactStore, Rows, Store
     from mlc_registry.records import Audited, Row
+    from mlc_registry.view import View
 
 __all__ = ["Archive"]
 
 FORMAT = "mlc-registry-export/1"
 HEADER = "registry.json"
-TABLES = ("model", "version", "file", "stage", "change", "listener")
+TABLES = ("model", "version", "file", "stage", "tag", "change", "listener")
 CONTENT = re.compile(r"files/([0-9a-f]{64})")
 SPOOLED = 16 << 20
 LARGEST_HEADER = 1 << 20
@@ -38,13 +39,14 @@ LARGEST_HEADER = 1 << 20
 class Archive:
     """Moves a registry to another database, another machine, or a shelf."""
 
-    def __init__(self, store: Store, artifacts: Artifacts) -> None:
+    def __init__(self, store: Store, artifacts: ArtifactStore, view: View | None = None) -> None:
         rows: Rows | None = getattr(store, "rows", None)
         if rows is None:
             msg = f"the content of {type(store).__name__} cannot be moved"
             raise StoreError(msg)
         self._store = store
         self._artifacts = artifacts
+        self._view = view
         self._rows = rows
 
     def save(self, path: str | os.PathLike[str]) -> Audited:
@@ -94,7 +96,7 @@ class Archive:
             raise ArchiveError(msg)
         try:
             with closing(read_entries(source)) as entries:
-                found, models = self._fill_from(source, entries)
+                found = self._fill_from(source, entries)
         except tarfile.TarError as error:
             _refuse(source, str(error))
         except OSError as error:
@@ -102,11 +104,14 @@ class Archive:
                 raise
             msg = f"nothing was imported, as a file could not be written: {error}"
             raise StoreError(msg) from error
-        for name in models:
-            link_latest(self._store, self._artifacts, name)
+        owner = identify(self._store)
+        if owner is not None:
+            self._artifacts.claim(owner)
+        if self._view is not None:
+            self._view.redraw()
         return found
 
-    def _fill_from(self, source: Path, entries: Iterator[Entry]) -> tuple[Audited, list[str]]:
+    def _fill_from(self, source: Path, entries: Iterator[Entry]) -> Audited:
         head = _read_head(source, next(entries, None))
         tables: dict[str, list[Row]] = {}
         for name in TABLES:
@@ -123,7 +128,7 @@ class Archive:
             running.install()
             found = self._rows.write(tables, head=head)
             running.keep()
-        return found, [str(row["name"]) for row in tables["model"]]
+        return found
 
     def _fill(self, archive: tarfile.TarFile) -> Audited:
         ledger = getattr(self._store, "ledger", None)
@@ -132,20 +137,37 @@ class Archive:
         header = {"format": FORMAT, "head": found.head, "lines": found.lines, "versions": found.versions}
         _add_bytes(archive, HEADER, [orjson.dumps(header)])
         places: dict[int, str] = {}
-        wanted: dict[str, Path] = {}
+        wanted: dict[str, tuple[str, File]] = {}
         with self._rows.read() as tables:
             for name in TABLES:
                 rows = list(tables[name])
                 _add_bytes(archive, f"tables/{name}.jsonl", (orjson.dumps(row) + b"\n" for row in rows))
                 if name == "version":
-                    places = {int(str(row["id"])): str(row["directory"]) for row in rows}
+                    places = {int(str(row["id"])): str(row["directory"]) for row in rows if not row["removed"]}
                 if name == "file":
                     for row in rows:
-                        directory = places[int(str(row["version_id"]))]
-                        wanted.setdefault(str(row["digest"]), self._artifacts.path(directory, str(row["path"])))
-        for digest, place in wanted.items():
-            _add_content(archive, digest, place)
+                        directory = places.get(int(str(row["version_id"])))
+                        if directory is None:  # removed, and so is the file, unless another version has it too
+                            continue
+                        one = File(str(row["path"]), int(str(row["size"])), str(row["digest"]))
+                        wanted.setdefault(one.digest, (directory, one))
+        for directory, one in wanted.values():
+            self._add_content(archive, directory, one)
         return found
+
+    def _add_content(self, archive: tarfile.TarFile, directory: str, file: File) -> None:
+        try:
+            with self._artifacts.read(directory, file) as content:
+                reader = HashingReader(content.stream)
+                name = f"files/{file.digest.partition(':')[2]}"
+                add_file(archive, name, content.size, reader, mode=content.mode)
+                found = reader.digest
+        except OSError as error:
+            found = f"unreadable: {error.strerror or error}"
+        if found != file.digest:
+            place = f"{self._artifacts.url}/{directory}/{file.path}"
+            msg = f"{place} is not what was published: it is {found}, not {file.digest}; nothing was exported"
+            raise CorruptArtifactError(msg)
 
 
 def _read_head(source: Path, entry: Entry | None) -> str:
@@ -164,20 +186,6 @@ def _add_bytes(archive: tarfile.TarFile, name: str, pieces: Iterable[bytes]) -> 
         size = stream.tell()
         stream.seek(0)
         add_file(archive, name, size, stream)
-
-
-def _add_content(archive: tarfile.TarFile, digest: str, place: Path) -> None:
-    try:
-        with place.open("rb") as stream:
-            facts = os.fstat(stream.fileno())
-            reader = HashingReader(stream)
-            add_file(archive, f"files/{digest.partition(':')[2]}", facts.st_size, reader, mode=facts.st_mode & 0o555)
-            found = reader.digest
-    except OSError as error:
-        found = f"unreadable: {error.strerror or error}"
-    if found != digest:
-        msg = f"{place} is not what was published: it is {found}, not {digest}; nothing was exported"
-        raise CorruptArtifactError(msg)
 
 
 def _parse(source: Path, text: bytes) -> Any:

@@ -1,27 +1,55 @@
-"""The databases that can be had by URL scheme, our own and every plugin's."""
+"""The databases that can be had by URL scheme, and the checks by name: our own and every plugin's."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlc_hooks import Catalog
+from mlc_registry.addresses import hide_secrets
+from mlc_registry.errors import StoreError
 
 if TYPE_CHECKING:
     import os
 
-    from mlc_registry.protocols import Store
+    from mlc_registry.protocols import ArtifactStore, PromotionCheck, Store
 
-__all__ = ["open_store", "registry_stores"]
+__all__ = ["open_artifacts", "open_store", "promotion_checks", "registry_stores"]
 
 URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://")  # two letters at least: C:// is a drive
 DATABASE = "registry.db"
 
 
+def promotion_checks() -> Catalog[PromotionCheck]:
+    """Return all checks that a policy of stages can ask for, by name."""
+    return Catalog("promotion check", hook="mlc_promotion_checks", home="mlc_registry")
+
+
 def registry_stores() -> Catalog[Store]:
     """Return all databases, by URL scheme."""
     return Catalog("registry store", hook="mlc_registry_stores", home="mlc_registry")
+
+
+def open_artifacts(place: str | os.PathLike[str]) -> ArtifactStore:
+    """Open *place*: a directory, or the URL of a storage of mlc-core, our own or any plugin's.
+
+    Raises:
+        UnknownNameError: If no plugin offers the URL's scheme.
+        StoreError: If mlc-core is not installed.
+    """
+    text = str(place)
+    if URL.match(text) is None:
+        from mlc_registry.artifacts import Artifacts
+
+        return Artifacts(Path(text).absolute())
+    if importlib.util.find_spec("mlc_core") is None:
+        msg = f"{hide_secrets(text)} needs mlc-core, which is not installed: pip install 'mlc-registry[storages]'"
+        raise StoreError(msg)
+    from mlc_registry.artifact_storages import StorageArtifacts
+
+    return StorageArtifacts.open(text)
 
 
 def open_store(root: str | os.PathLike[str], *, create: bool) -> Store:

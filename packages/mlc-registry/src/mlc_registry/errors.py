@@ -8,6 +8,7 @@
         ├── InvalidRangeError      ValueError         that is no range of versions
         ├── InvalidNameError       ValueError         that cannot be the name of a model or a stage
         ├── InvalidReferenceError  ValueError         that names no version, range, keyword or stage
+        ├── InvalidQueryError      ValueError         that cannot be searched for
         ├── InvalidMetadataError   TypeError          that cannot be kept as JSON without losing it
         ├── SourceError            ValueError         those files cannot be published
         ├── RegistryNotFoundError  FileNotFoundError  there is no registry, and none was to be made
@@ -26,9 +27,11 @@
         ├── ArchiveError           ValueError         that file is no whole export, or cannot be imported here
         ├── RemovedVersionError    LookupError        the files of that version were removed for good
         ├── InvalidTagError        ValueError         that cannot be a tag
+        ├── InvalidNoteError       ValueError         that says nothing, so it is no release notes
         ├── PolicyError            ValueError         that is no policy of stages; says which part
         ├── PolicyConflictError    RuntimeError       somebody changed the policy first
         ├── PromotionRefusedError  PermissionError    the policy keeps the version out of the stage; says every reason
+        ├── ApprovalNotFoundError  LookupError        nobody of that name has approved it
         ├── DependencyError        ValueError         dependencies are missing or in conflict; explains which
         ├── LockError              ValueError         the lock file is damaged or does not fit the registry any more
         ├── SchemaError            ValueError         the tensors of those files cannot be listed
@@ -42,16 +45,27 @@
     └── RegistryWarning
         ├── LooseVersionWarning    a version such as `v1.0` was read as 1.0.0
         ├── YankedVersionWarning   what was asked for by version or stage has been yanked
-        └── UnchangedVersionWarning  the files were published before, and the new metadata was not kept
+        ├── UnchangedVersionWarning  the files were published before, and the new metadata was not kept
+        ├── BumpWarning            a version changes more than its number says
+        └── PartialWeightsWarning  some of the weights were not loaded, as strict=False allows
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mlc_hooks import MlcError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlc_registry.records import Objection
+
 __all__ = [
+    "ApprovalNotFoundError",
     "ArchiveError",
     "AuditError",
+    "BumpWarning",
     "ConstructionError",
     "CorruptArtifactError",
     "DeliveryError",
@@ -59,6 +73,8 @@ __all__ = [
     "InvalidAddressError",
     "InvalidMetadataError",
     "InvalidNameError",
+    "InvalidNoteError",
+    "InvalidQueryError",
     "InvalidRangeError",
     "InvalidReferenceError",
     "InvalidTagError",
@@ -70,6 +86,7 @@ __all__ = [
     "LooseVersionWarning",
     "MigrationError",
     "ModelNotFoundError",
+    "PartialWeightsWarning",
     "PolicyConflictError",
     "PolicyError",
     "PromotionRefusedError",
@@ -109,6 +126,10 @@ class InvalidNameError(RegistryError, ValueError):
 
 class InvalidReferenceError(RegistryError, ValueError):
     """That names no version, range, keyword or stage."""
+
+
+class InvalidQueryError(RegistryError, ValueError):
+    """That cannot be searched for."""
 
 
 class InvalidMetadataError(RegistryError, TypeError):
@@ -195,6 +216,15 @@ class PolicyConflictError(RegistryError, RuntimeError):
 class PromotionRefusedError(RegistryError, PermissionError):
     """The policy does not let the version into the stage."""
 
+    def __init__(self, message: str, *, objections: Sequence[Objection] = ()) -> None:
+        super().__init__(message)
+        self.objections = tuple(objections)
+        """Every one that was found."""
+
+
+class ApprovalNotFoundError(RegistryError, LookupError):
+    """There is no such approval, and none to withdraw."""
+
 
 class RemovedVersionError(RegistryError, LookupError):
     """The files of that version were removed for good."""
@@ -202,6 +232,10 @@ class RemovedVersionError(RegistryError, LookupError):
 
 class InvalidTagError(RegistryError, ValueError):
     """That cannot be a tag."""
+
+
+class InvalidNoteError(RegistryError, ValueError):
+    """That says nothing, so it is no release notes."""
 
 
 class DependencyError(RegistryError, ValueError):
@@ -246,3 +280,11 @@ class YankedVersionWarning(RegistryWarning):
 
 class UnchangedVersionWarning(RegistryWarning):
     """The same files were published before, and what differs beside them was not kept."""
+
+
+class BumpWarning(RegistryWarning):
+    """A version is about to be published that changes more than its number says."""
+
+
+class PartialWeightsWarning(RegistryWarning):
+    """Some of a model's weights are not those that were published."""

@@ -7,17 +7,29 @@ from typing import TYPE_CHECKING
 from mlc_hooks import hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import click
 
-    from mlc_registry.protocols import Store
+    from mlc_registry.protocols import PromotionCheck, Store
 
 
 @hookimpl
 def mlc_registry_stores() -> Mapping[str, Callable[..., Store]]:
     """Offer SQLite and PostgreSQL."""
     return {"sqlite": open_sqlite, "postgresql": open_postgresql}
+
+
+@hookimpl
+def mlc_promotion_checks() -> Mapping[str, Callable[..., PromotionCheck]]:
+    """Offer the checks that most policies need."""
+    return {
+        "metric_gate": metric_gate,
+        "approval": approval,
+        "intact": intact,
+        "described": described,
+        "signed": signed,
+    }
 
 
 @hookimpl
@@ -38,6 +50,51 @@ def open_postgresql(url: str, *, create: bool) -> Store:
     from mlc_registry.stores.postgresql import open_url
 
     return open_url(url, create=create)
+
+
+def metric_gate(
+    *,
+    metric: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    not_worse: bool = False,
+    mode: str = "max",
+    tolerance: float = 0.0,
+) -> PromotionCheck:
+    """Ask for a metric within limits, or no worse than that of the version that the stage points to."""
+    from mlc_registry.checks.metric_gate import MetricGate
+
+    return MetricGate(
+        metric=metric, minimum=minimum, maximum=maximum, not_worse=not_worse, mode=mode, tolerance=tolerance
+    )
+
+
+def approval(*, count: int = 1, by: Sequence[str] | None = None, not_publisher: bool = False) -> PromotionCheck:
+    """Ask that *count* people have approved the version for the stage."""
+    from mlc_registry.checks.approval import ApprovalCheck
+
+    return ApprovalCheck(count=count, by=by, not_publisher=not_publisher)
+
+
+def intact() -> PromotionCheck:
+    """Hash the files of the version, and ask that they are what was published."""
+    from mlc_registry.checks.intact import Intact
+
+    return Intact()
+
+
+def described() -> PromotionCheck:
+    """Ask for release notes or a description."""
+    from mlc_registry.checks.described import Described
+
+    return Described()
+
+
+def signed(*, public_key: str) -> PromotionCheck:
+    """Ask that the files are signed with a key, of which *public_key* is the public half: in PEM, or a path."""
+    from mlc_registry.checks.signed import Signed
+
+    return Signed(public_key=public_key)
 
 
 def registry_command() -> click.Command:

@@ -8,9 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
-from mlc_registry.artifacts import Staged
 from mlc_registry.errors import ArchiveError, InvalidNameError, InvalidVersionError, StoreError
-from mlc_registry.names import check_model
+from mlc_registry.names import check_model, directory_name
 from mlc_registry.tars import HashingReader
 from mlc_registry.transfers import sync_directory
 from mlc_registry.versions import Version
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from mlc_registry.artifacts import Artifacts
+    from mlc_registry.protocols import ArtifactStore
     from mlc_registry.records import Row
     from mlc_registry.tars import Entry
 
@@ -37,7 +36,7 @@ class Import:
         ArchiveError: If the rows name places where no file may go.
     """
 
-    def __init__(self, source: Path, artifacts: Artifacts, tables: Mapping[str, Sequence[Row]]) -> None:
+    def __init__(self, source: Path, artifacts: ArtifactStore, tables: Mapping[str, Sequence[Row]]) -> None:
         self._source = source
         self._artifacts = artifacts
         self._versions = tables["version"]
@@ -45,6 +44,7 @@ class Import:
         self._files: dict[object, list[tuple[str, str]]] = {}
         self._names = {row.get("id"): self._check_name(row) for row in tables["model"]}
         self._numbers = {row.get("id"): self._check_version(row) for row in self._versions}
+        self._removed = {row.get("id") for row in self._versions if row.get("removed") is True}
         for row in tables["file"]:
             self._note(row)
         self._taken: set[str] = set()
@@ -94,6 +94,10 @@ class Import:
         if missing:
             self._refuse(f"{len(missing)} files are missing, {min(missing)} among them")
         for row in self._versions:
+            model, number = self._names[row["model_id"]], self._numbers[row["id"]]
+            if row["id"] in self._removed:  # a place that stays empty
+                row["directory"] = f"{model}/{directory_name(number)}"
+                continue
             folder = self._folder / "version"
             folder.mkdir()
             for path, digest in self._files.get(row["id"], ()):
@@ -102,8 +106,7 @@ class Import:
                 self._link(digest, target)
             for parent, _, _ in os.walk(folder):
                 sync_directory(Path(parent))
-            model, number = self._names[row["model_id"]], self._numbers[row["id"]]
-            row["directory"] = self._artifacts.install(Staged(folder, ()), model, number)
+            row["directory"] = self._artifacts.install_folder(folder, model, number)
             self._installed.append(str(row["directory"]))
 
     def keep(self) -> None:
@@ -146,6 +149,8 @@ class Import:
             or self._sizes.get(str(digest), size) != size
         ):
             self._refuse(f"the file {str(path)[:80]!r} has no size, no version, or two sizes")
+        if row["version_id"] in self._removed:
+            return
         self._sizes[str(digest)] = size
         self._files.setdefault(row["version_id"], []).append((str(path), str(digest)))
 

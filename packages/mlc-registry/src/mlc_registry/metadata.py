@@ -20,19 +20,19 @@ LARGEST = 1 << 20
 """Bytes of JSON: a row is read whole wherever the version is listed, and a table of results belongs in a file."""
 
 
-def normalise_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Json]:
+def normalise_metadata(metadata: Mapping[str, Any] | None, *, what: str = "metadata") -> dict[str, Json]:
     """Return *metadata* as plain JSON values: tuples are lists, numbers that a library subclassed are plain ones.
 
     Raises:
         InvalidMetadataError: If something cannot be kept; names where it stands.
     """
-    found = _plain({} if metadata is None else metadata, "metadata", 0)
+    found = _plain({} if metadata is None else metadata, what, 0)
     if not isinstance(found, dict):
-        msg = f"metadata must be a mapping of names to values, not a {type(metadata).__name__}"
+        msg = f"{what} must be a mapping of names to values, not a {type(metadata).__name__}"
         raise InvalidMetadataError(msg)
     size = len(encode_metadata(found))
     if size > LARGEST:
-        msg = f"metadata is {size:,} bytes of JSON, and {LARGEST:,} is the limit; publish a file with the files"
+        msg = f"{what} is {size:,} bytes of JSON, and {LARGEST:,} is the limit; publish a file with the files"
         raise InvalidMetadataError(msg)
     return found
 

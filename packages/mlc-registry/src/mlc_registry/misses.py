@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlc_hooks.hints import known_names, nearest
-from mlc_registry.errors import ModelNotFoundError, StageNotFoundError, VersionNotFoundError
+from mlc_registry.errors import ModelNotFoundError, RemovedVersionError, StageNotFoundError, VersionNotFoundError
 from mlc_registry.names import KEYWORDS
 from mlc_registry.ranges import Range
 
 if TYPE_CHECKING:
     from mlc_registry.errors import RegistryError
     from mlc_registry.protocols import Store
+    from mlc_registry.records import ModelVersion
     from mlc_registry.references import Reference
 
-__all__ = ["explain_miss", "missing_model"]
+__all__ = ["explain_miss", "missing_model", "removed_version"]
 
 SHOWN = 5
 SEARCHED = 200
@@ -25,6 +26,13 @@ def missing_model(store: Store, name: str) -> ModelNotFoundError:
     known = [one.name for one in store.list_models()]
     shown = known if len(known) <= 20 else [*known[:20], f"and {len(known) - 20} more"]
     return ModelNotFoundError(f"there is no model {name!r}.{nearest(name, known)} {known_names('Known', shown)}")
+
+
+def removed_version(found: ModelVersion) -> RemovedVersionError:
+    """Return the error for a version whose files are gone for good."""
+    why = found.yank_reason or "no reason was given"
+    way = "ask for another version; `get` and `mlc registry history` still tell what it was"
+    return RemovedVersionError(f"the files of {found.model} {found.version} were removed for good: {why}; {way}")
 
 
 def explain_miss(store: Store, name: str, reference: Reference) -> RegistryError:
@@ -45,6 +53,8 @@ def explain_miss(store: Store, name: str, reference: Reference) -> RegistryError
 def _claim(reference: Reference) -> str:
     if reference.kind == "exact":
         return f"is {reference.text}"
+    if reference.kind == "digest":
+        return f"has the digest {reference.digest}"
     if reference.kind == "latest":
         return "is a release that is not yanked"
     return "is not yanked" if reference.kind == "newest" else f"satisfies {reference.text!r}"

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KEYWORDS", "check_listener", "check_model", "check_stage", "directory_name"]
 
+SHORTENED = 180
+"""Characters that are left of a version that is too long for the name of a directory."""
+
 KEYWORDS = ("latest", "newest")
 """References that are neither a version nor a stage: the highest release, and what was published last."""
 
@@ -71,7 +74,7 @@ def check_listener(name: str) -> str:
 def directory_name(version: Version) -> str:
     """Return the name of the directory for *version*; file systems take 255 bytes, and versions may be longer."""
     text = str(version)
-    return text if len(text) <= 200 else f"{text[:180]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return text if len(text) <= 200 else f"{text[:SHORTENED]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _show(name: str) -> str:

@@ -1,32 +1,122 @@
-"""What a place for the facts of a registry has to do."""
+"""What a place for the facts of a registry has to do, and a place for its files."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from datetime import timedelta
     from pathlib import Path
 
+    from mlc_registry.artifacts import Staged, Transfer
     from mlc_registry.ranges import Interval
     from mlc_registry.records import (
         Audited,
         Change,
+        Content,
         Draft,
         File,
+        Leftover,
         Line,
         Listener,
         Model,
         ModelVersion,
         Page,
+        Promotion,
         Query,
         Row,
         Stage,
     )
+    from mlc_registry.sources import Source
     from mlc_registry.versions import Version
 
-__all__ = ["Ledger", "Listeners", "Rows", "Searches", "Statements", "Store"]
+__all__ = ["ArtifactStore", "Ledger", "Listeners", "PromotionCheck", "Rows", "Searches", "Statements", "Store"]
+
+
+class ArtifactStore(Protocol):
+    """Keeps the files of published versions, those of each in a directory of its own that is never written to again.
+
+    A directory is a text that the store gives and the database keeps. Whatever the database says about a place outside
+    of the store raises `CorruptArtifactError`; what goes wrong with the store itself raises `StoreError`.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where it is, for people."""
+        ...
+
+    def stage(self, source: Source, transfer: Transfer) -> AbstractContextManager[Staged]:
+        """Bring the files of *source*, hashed and durable, and keep sweepers away from them until the context ends.
+
+        Raises:
+            SourceError: If a file cannot be read, or changes while it is.
+        """
+        ...
+
+    def install(self, staged: Staged, model: str, version: Version) -> str:
+        """Put *staged* in place, durably, and return its directory. It counts for nothing until a row names it.
+
+        Whatever is at that place stays, and the new directory gets another name.
+        """
+        ...
+
+    def room(self) -> AbstractContextManager[Path]:
+        """Make an empty local directory, for folders to be installed, until the context ends."""
+        ...
+
+    def install_folder(self, folder: Path, model: str, version: Version) -> str:
+        """Put a *folder* in a `room` in place as `install` does; it is gone from there afterwards."""
+        ...
+
+    def discard(self, directory: str) -> None:
+        """Remove a directory that no row names, or no longer; what cannot be removed is left to `sweep`."""
+        ...
+
+    def place(self, published: ModelVersion) -> Path:
+        """Return where the file or directory of *published* is on this machine, or will be once it was fetched."""
+        ...
+
+    def fetch(self, published: ModelVersion, list_files: Callable[[], Sequence[File]], *, verify: bool) -> Path:
+        """Return the file or directory of *published* on this machine, brought there if need be.
+
+        What is brought is always hashed; what is there already only if *verify*.
+
+        Raises:
+            CorruptArtifactError: If it is missing, or known not to be what was published.
+        """
+        ...
+
+    def read(self, directory: str, file: File) -> AbstractContextManager[Content]:
+        """Open one published file.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        ...
+
+    def find_damage(self, directory: str, files: Sequence[File]) -> Sequence[str]:
+        """Hash what the store holds and return what is not as published, in words: nothing when all is well."""
+        ...
+
+    def claim(self, owner: str) -> None:
+        """Note that the registry whose history begins with the digest *owner* keeps files here. Never raises."""
+        ...
+
+    def owners(self) -> frozenset[str]:
+        """Return who has claimed it."""
+        ...
+
+    def sweep(
+        self, published: Callable[[str], Iterable[str]], *, older_than: timedelta, dry_run: bool
+    ) -> tuple[Leftover, ...]:
+        """Find what killed publishers left, and remove it unless *dry_run*; nothing of a publisher at work.
+
+        *published* returns the directories of a model that rows name and whose files are to stay; it is asked when
+        everything that is not of a publisher at work has its row or never will.
+        """
+        ...
 
 
 class Store(Protocol):
@@ -96,6 +186,9 @@ class Store(Protocol):
         """Mark a version as yanked, or no longer; return it as it is now, or None if it is not there.
 
         What is marked so already stays as it is, and so does the history.
+
+        Raises:
+            RemovedVersionError: If it is not to be yanked any more, and was removed.
         """
         ...
 
@@ -109,13 +202,18 @@ class Store(Protocol):
         actor: str,
         reason: str,
         expected: Version | Literal["unset"] | None,
+        details: str = "",
+        seen: int | None = None,
     ) -> tuple[Stage | None, Stage]:
         """Point *stage* to *version*, which exists; return the stage before and after.
 
-        With *expected*, only if the stage points to that version, or if it is "unset", to none yet.
+        With *expected*, only if the stage points to that version, or if it is "unset", to none yet. With *seen*, only
+        if no line of the ledger behind that number takes back what the caller went by: none that a version of *model*
+        was rolled back, yanked, removed or lost an approval, and none that the registry was configured.
+        *details* are kept with the line of history.
 
         Raises:
-            StageConflictError: If it does not; says what it points to.
+            StageConflictError: If it is not so; says what the stage points to, or what happened.
         """
         ...
 
@@ -189,7 +287,7 @@ class Searches(Protocol):
         """Return at most *limit* versions that *query* describes, those behind the page whose `next` is *after*.
 
         Raises:
-            InvalidReferenceError: If *after* is no such token.
+            InvalidQueryError: If *after* is no such token.
         """
         ...
 
@@ -272,5 +370,16 @@ class Rows(Protocol):
         Raises:
             ArchiveError: If there is something in it, or a row does not fit its table.
             AuditError: If the rows do not fit each other.
+        """
+        ...
+
+
+class PromotionCheck(Protocol):
+    """Says whether a version may be promoted to a stage. Looks, and changes nothing."""
+
+    def object_to(self, promotion: Promotion) -> str:
+        """Return why *promotion* should not be, and what would help; nothing if it may.
+
+        Whatever is raised keeps the version out, too.
         """
         ...

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from mlc_registry.errors import InvalidNameError, UnchangedVersionWarning, VersionExistsError
-from mlc_registry.ranges import Range
+from mlc_registry.errors import InvalidNameError, RemovedVersionError, UnchangedVersionWarning, VersionExistsError
 
 if TYPE_CHECKING:
-    from mlc_registry.artifacts import Artifacts, Staged
-    from mlc_registry.protocols import Store
+    from collections.abc import Callable, Sequence
+
+    from mlc_registry.artifacts import Staged
+    from mlc_registry.protocols import ArtifactStore, Ledger, Store
     from mlc_registry.records import Draft, ModelVersion
 
-__all__ = ["check_repeat", "link_latest", "publish"]
-
-RELEASES = Range.parse("*").intervals
+__all__ = ["check_repeat", "identify", "publish"]
 
 
-def publish(store: Store, artifacts: Artifacts, staged: Staged, draft: Draft) -> tuple[ModelVersion, bool]:
+def publish(store: Store, artifacts: ArtifactStore, staged: Staged, draft: Draft) -> tuple[ModelVersion, bool]:
     """Put *staged* in place and commit *draft*, unless its version is there; return the one that is, and if it is new.
 
     The files are in place before the row that names them. They go again only if it is certain that no row does: a
@@ -41,16 +40,27 @@ def publish(store: Store, artifacts: Artifacts, staged: Staged, draft: Draft) ->
         raise
     if not is_new:  # somebody else was first
         artifacts.discard(draft.directory)
+    elif (owner := identify(store)) is not None:
+        artifacts.claim(owner)
     return published, is_new
 
 
-def check_repeat(published: ModelVersion, draft: Draft, *, metadata_given: bool) -> None:
-    """Warn if *draft*, with the files of *published*, says something else beside them.
+def identify(store: Store) -> str | None:
+    """Return what tells a registry from every other: the digest of the first line of its history, if it has one."""
+    ledger: Ledger | None = getattr(store, "ledger", None)
+    lines = () if ledger is None else ledger.read_lines(limit=1)
+    return lines[0].digest.partition(":")[2] if lines else None
+
+
+def check_repeat(published: ModelVersion, draft: Draft, list_differences: Callable[[], Sequence[str]]) -> None:
+    """Warn if *draft*, with the files of *published*, says something else beside them, as *list_differences* tells.
 
     Raises:
+        RemovedVersionError: If it was removed.
         VersionExistsError: If its files or its build metadata are others.
     """
     there = f"{published.model} {published.version}"
+    _refuse_reuse(published)
     if published.digest != draft.digest:
         msg = (
             f"{there} was published with other files: it is {published.digest}, these are {draft.digest}. "
@@ -62,22 +72,21 @@ def check_repeat(published: ModelVersion, draft: Draft, *, metadata_given: bool)
             f"{there} is published, and {draft.version} differs from it in build metadata only, which is no new version"
         )
         raise VersionExistsError(msg)
-    differing = [
-        *(["metadata"] if metadata_given and published.metadata != draft.metadata else []),
-        *(["description"] if draft.description not in {"", published.description} else []),
-    ]
+    differing = list_differences()
     if differing:
         msg = f"{there} was published with the same files before; its {' and '.join(differing)} stayed as it was"
         warnings.warn(msg, UnchangedVersionWarning, stacklevel=3)
 
 
-def link_latest(store: Store, artifacts: Artifacts, name: str) -> None:
-    """Let the link `latest` of the model *name* lead to its highest release."""
-    linked: str | None = ""
-    while True:
-        latest = store.highest(name, RELEASES)
-        directory = None if latest is None else latest.directory
-        if directory == linked:
-            return
-        artifacts.point_latest(name, directory)
-        linked = directory  # and look again: another process may have published meanwhile, and linked before us
+def _refuse_reuse(published: ModelVersion) -> None:
+    """Refuse to publish a number whose version was removed.
+
+    Raises:
+        RemovedVersionError: If it was.
+    """
+    if published.removed:
+        msg = (
+            f"{published.model} {published.version} was published, and its files were removed for good "
+            f"({published.yank_reason or 'no reason was given'}). A number is never used again; publish under another"
+        )
+        raise RemovedVersionError(msg)

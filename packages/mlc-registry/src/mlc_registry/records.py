@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
+from mlc_registry.errors import SignatureError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
     from typing import Literal
 
+    from mlc_registry.tars import Readable
     from mlc_registry.versions import Version
 
 __all__ = [
@@ -19,16 +22,20 @@ __all__ = [
     "Architecture",
     "Audited",
     "Change",
+    "Content",
     "Draft",
     "File",
     "Json",
+    "Leftover",
     "Line",
     "Listener",
     "Model",
     "ModelVersion",
     "Note",
+    "Objection",
     "Origin",
     "Page",
+    "Promotion",
     "Query",
     "Resolved",
     "Row",
@@ -79,7 +86,7 @@ class Architecture:
     """The class that a version's weights belong to."""
 
     model_class: str
-    """Where it is imported from, as in `medical.networks:UNet`."""
+    """The module that it is imported from, a colon, and its name there, as entry points have it."""
     config: Mapping[str, Json] = attrs.field(factory=dict)
     """What it is called with, by keyword."""
 
@@ -91,6 +98,29 @@ class Origin:
     model: str
     version: Version
     digest: str
+
+
+@attrs.frozen(kw_only=True)
+class Content:
+    """One published file, opened."""
+
+    stream: Readable
+    size: int
+    """Bytes."""
+    mode: int
+    """Its permissions, of which only those to read and to run it are kept."""
+
+
+@attrs.frozen(kw_only=True)
+class Leftover:
+    """Something in the artifact store that no version needs."""
+
+    kind: Literal["staging", "unpublished"]
+    """Files that were on their way, or files in place that no version needs."""
+    place: str
+    """Where it is, below the artifacts."""
+    size: int
+    """Bytes, as far as that can be told."""
 
 
 @attrs.frozen(kw_only=True)
@@ -111,6 +141,10 @@ class Draft:
     parent: Origin | None = None
     directory: str = ""
     """Where the files are, once they are in place."""
+    tags: Mapping[str, str] = attrs.field(factory=dict)
+    """What is stated about it at once; a store without `statements` is never given any."""
+    notes: str = ""
+    """As *tags*."""
 
 
 @attrs.frozen(kw_only=True)
@@ -152,7 +186,8 @@ class Resolved:
     version: Version
     digest: str
     path: Path
-    """The published file or directory."""
+    """The published file or directory; where the artifacts are behind a URL, the place to which `get_model_path` brings
+    it."""
     reference: str
     """What was asked for."""
     yanked: bool = False
@@ -232,6 +267,48 @@ class Approval:
     actor: str
     reason: str
     at: datetime
+
+
+@attrs.frozen
+class Objection:
+    """One reason why a version may not be promoted."""
+
+    rule: str
+    """What objects: "stage", "yanked", "after", "prereleases", or the name of a check."""
+    reason: str
+    """Why, and what would help."""
+
+    def __str__(self) -> str:
+        """Return both."""
+        return f"{self.rule}: {self.reason}"
+
+
+def _find_none(**_: object) -> object:
+    msg = "it is not signed"
+    raise SignatureError(msg)
+
+
+@attrs.frozen(kw_only=True)
+class Promotion:
+    """A version that somebody wants to promote to a stage: what checks judge."""
+
+    version: ModelVersion
+    stage: str
+    current: ModelVersion | None
+    """The version that the stage points to now; None if it points to none yet."""
+    actor: str
+    reason: str
+    approvals: tuple[Approval, ...] = ()
+    """Those of this version for this stage that were not withdrawn, one of each actor."""
+    notes: str = ""
+    """The release notes of the version."""
+    path: Path
+    """The published file or directory."""
+    verify: Callable[[], None]
+    """Hash all its files; raises `CorruptArtifactError` if one is not what was published."""
+    verify_signature: Callable[..., object] = _find_none
+    """Find a signature over its files, which are hashed; takes what `Signing.verify` takes behind the reference, and
+    raises `SignatureError` if there is none."""
 
 
 @attrs.frozen(kw_only=True)

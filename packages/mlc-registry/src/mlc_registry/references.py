@@ -1,12 +1,13 @@
-"""How a version is asked for: exactly, by range, by keyword or by stage; alone or behind a model's name.
+"""How a version is asked for: exactly, by range, by keyword, by stage or by digest; alone or behind a model's name.
 
-One rule reads them all. `@NAME` is a stage; `latest` and `newest` are keywords; what reads as a version or a range is
-one; anything else that can name a stage is a stage. No stage can be named as a range or a keyword is, so nothing means
-two things.
+One rule reads them all. `@NAME` is a stage; `sha256:` and 64 digits are a digest; `latest` and `newest` are keywords;
+what reads as a version or a range is one; anything else that can name a stage is a stage. No stage can be named as a
+range or a keyword is, so nothing means two things.
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Reference", "parse_reference", "read_reference"]
 
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
 
 @attrs.frozen
 class Reference:
@@ -30,11 +33,13 @@ class Reference:
 
     text: str
     """As it was written."""
-    kind: Literal["exact", "range", "latest", "newest", "stage"]
+    kind: Literal["exact", "range", "latest", "newest", "stage", "digest"]
     stage: str = ""
     """The stage's name, if *kind* is "stage"."""
     range: Range | None = None
     """The range, if *kind* is "range", "exact" or "latest"."""
+    digest: str = ""
+    """The digest of the version's files, if *kind* is "digest"."""
 
     @property
     def exact(self) -> Version | None:
@@ -69,6 +74,11 @@ def read_reference(text: str, *, include_prereleases: bool = False) -> Reference
     """
     if text.startswith("@"):
         return Reference(text, "stage", stage=_check_stage(text, text[1:]))
+    if text.startswith("sha256:"):
+        if DIGEST.fullmatch(text) is None:
+            msg = f"{text[:80]!r} is no digest: write sha256: and all of its 64 hexadecimal digits, in small letters"
+            raise InvalidReferenceError(msg)
+        return Reference(text, "digest", digest=text)
     if text == "newest":
         return Reference(text, "newest")
     if text == "latest":

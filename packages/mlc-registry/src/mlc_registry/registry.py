@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mlc_hooks import open_door
-from mlc_registry import events, misses, names
+from mlc_registry import events, misses, names, promotion
 from mlc_registry.actors import name_actor
 from mlc_registry.addresses import hide_secrets
-from mlc_registry.archive import Archive
-from mlc_registry.artifacts import Artifacts, Transfer
-from mlc_registry.audit import Audit
 from mlc_registry.backend import Backend
-from mlc_registry.catalogs import open_store
-from mlc_registry.errors import StageNotFoundError, StoreError
-from mlc_registry.metadata import normalise_metadata
-from mlc_registry.outbox import Outbox
-from mlc_registry.publishing import check_repeat, link_latest, publish
+from mlc_registry.catalogs import open_artifacts, open_store
+from mlc_registry.construction import describe_class, recipe
+from mlc_registry.describing import describe, list_differences
+from mlc_registry.errors import StoreError
+from mlc_registry.provenance import complete_tracking, tracking_of
+from mlc_registry.publishing import check_repeat, publish
 from mlc_registry.reading import RegistryReader
 from mlc_registry.records import Draft
-from mlc_registry.references import Reference, read_reference
+from mlc_registry.references import read_reference
 from mlc_registry.sources import read_source
-from mlc_registry.stages import refuse_yanked, replay
 from mlc_registry.versions import Version
+from mlc_registry.view import View
 
 if TYPE_CHECKING:
     import os
@@ -32,7 +31,18 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from mlc_registry.records import ModelVersion, Stage
+    from mlc_registry.archive import Archive
+    from mlc_registry.artifact_room import ArtifactRoom
+    from mlc_registry.artifacts import Transfer
+    from mlc_registry.audit import Audit
+    from mlc_registry.dependencies import Dependencies
+    from mlc_registry.gatekeeper import Gatekeeper
+    from mlc_registry.migrating import Migrations
+    from mlc_registry.outbox import Outbox
+    from mlc_registry.records import Architecture, ModelVersion, Stage, Tracking
+    from mlc_registry.releases import Releases
+    from mlc_registry.retention import Retention
+    from mlc_registry.signing import Signing
 
 __all__ = ["ModelRegistry"]
 
@@ -45,12 +55,15 @@ class ModelRegistry(RegistryReader):
     Args:
         root: A directory, which will hold `registry.db` and `artifacts/`, or the URL of a database, as in
             `sqlite:///registry.db` or `postgresql://user@host/database`.
-        artifacts: The directory for published files; `artifacts` beside the database unless said otherwise.
+        artifacts: Where the published files go: a directory, `artifacts` beside the database unless said otherwise, or
+            the URL of a storage of `mlc_core`, which `mlc-registry[storages]` brings.
+        view: The directory for directories for people, which show every version with what is known about it; `models`
+            beside the database unless said otherwise, and none where that cannot be told.
         create: Whether to make the registry if it is not there.
 
     Raises:
         RegistryNotFoundError: If there is no registry and *create* is false.
-        UnknownNameError: If no plugin offers a store for the URL's scheme.
+        UnknownNameError: If no plugin offers a store or a storage for a URL's scheme.
         StoreError: If the database cannot be opened, or was written by a newer version.
     """
 
@@ -59,6 +72,7 @@ class ModelRegistry(RegistryReader):
         root: str | os.PathLike[str] = "registry",
         *,
         artifacts: str | os.PathLike[str] | None = None,
+        view: str | os.PathLike[str] | None = None,
         create: bool = True,
     ) -> None:
         store = open_store(root, create=create)
@@ -69,7 +83,13 @@ class ModelRegistry(RegistryReader):
                 msg = f"{self._root} is no place for files; say where they go, with artifacts=DIRECTORY (--artifacts)"
                 raise StoreError(msg)
             artifacts = store.home / "artifacts"
-        self._backend = Backend(store, Artifacts(Path(artifacts).absolute()))
+        try:
+            files = open_artifacts(artifacts)
+            shown = store.home / "models" if view is None and store.home is not None else view
+            self._backend = Backend(store, files, None if shown is None else View(Path(shown).absolute(), store, files))
+        except BaseException:
+            store.close()
+            raise
 
     # ------------------------------------------------------------------ publishing
 
@@ -81,6 +101,12 @@ class ModelRegistry(RegistryReader):
         metadata: Mapping[str, Any] | None = None,
         *,
         description: str = "",
+        tracking: Tracking | None = None,
+        architecture: Architecture | None = None,
+        dependencies: Mapping[str, str] | None = None,
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        notes: str = "",
         actor: str | None = None,
         transfer: Transfer = "auto",
     ) -> ModelVersion:
@@ -95,21 +121,46 @@ class ModelRegistry(RegistryReader):
             path: What to publish. A link as *path* itself is followed.
             metadata: Anything that JSON can hold: metrics, data sets, the run.
             description: What people should know about this version.
+            tracking: How it came to be: the run, the data set, the commit, its metrics. Searches find it by them. What
+                it does not say is taken from the manifest where a checkpoint is published.
+            architecture: The class that the weights belong to, and what it is called with.
+            dependencies: Which versions of other models it works with: a range by the name of each.
+            parent: What it was made from, as `NAME@REFERENCE`; kept as the exact version that this means now.
+            tags: What it is to be found by; they can be changed later.
+            notes: Its release notes, as Markdown; they can be written anew later.
             actor: Who publishes; the user of this process unless said otherwise.
             transfer: "copy" makes read-only copies; "link" lets the registry share the files on one file system, which
                 costs no space, and is safe only if nobody writes to them again; "auto" links committed checkpoints,
                 which nobody does, and copies everything else.
 
         Raises:
-            InvalidNameError, InvalidVersionError, InvalidMetadataError: Before anything is touched.
+            InvalidNameError, InvalidVersionError, InvalidRangeError, InvalidMetadataError, InvalidTagError: Before
+                anything is touched.
+            InvalidReferenceError, ModelNotFoundError, VersionNotFoundError, StageNotFoundError: If *parent* leads
+                nowhere.
+            DependencyError: If one of *dependencies* cannot be had now: names each, and what there is.
             SourceError: If the files cannot be published, as when a link leads out of the directory.
+            RemovedVersionError: If that version was published before, and removed.
             VersionExistsError: If that version, or one of equal precedence, was published with other files.
             StoreError: If the disk or the database fails; nothing is published then.
+
+        Warns:
+            BumpWarning: If it changes more than its number says beside the release before; where warnings are errors,
+                nothing is published.
         """
         open_door("mlc_registry")
         names.check_model(name)
         number = Version.read(version)
-        kept = normalise_metadata(metadata)
+        said: dict[str, Any] = {
+            "metadata": metadata,
+            "tracking": complete_tracking(tracking, tracking_of(path)),
+            "architecture": architecture,
+            "dependencies": dependencies,
+            "parent": parent,
+        }
+        if dependencies and self._backend.store.find(name, number) is None:
+            said["dependencies"] = self.dependencies.check(name, dependencies)
+        about = describe(self._backend, **said, description=description, tags=tags, notes=notes, actor=actor)
         source = read_source(path)
         with self._backend.artifacts.stage(source, transfer) as staged:
             draft = Draft(
@@ -118,17 +169,47 @@ class ModelRegistry(RegistryReader):
                 digest=staged.digest,
                 files=staged.files,
                 entry=source.entry,
-                metadata=kept,
-                description=description,
-                created_by=name_actor(actor),
+                **about,
             )
+            self.releases.check_bump(draft, Path(path))
             published, is_new = publish(self._backend.store, self._backend.artifacts, staged, draft)
         if is_new:
-            link_latest(self._backend.store, self._backend.artifacts, name)
+            self._backend.refresh()
             events.model_registered(published, self._backend.place(published))
         else:
-            check_repeat(published, draft, metadata_given=metadata is not None)
+            given = {**said, "tracking": tracking, "description": description or None}
+            check_repeat(published, draft, lambda: list_differences(self._backend, published, draft, given))
         return published
+
+    def register(
+        self,
+        name: str,
+        version: str | Version,
+        model_cls: type | str,
+        config: Mapping[str, Any] | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        **facts: Any,
+    ) -> ModelVersion:
+        """Publish a model as its class with its configuration, and its weights if there are some, for `load`.
+
+        Args:
+            name: As for `register_model`.
+            version: A semantic version.
+            model_cls: A class that others can import, or its name, as in `medical.networks:UNet`.
+            config: What it is called with, by keyword: JSON. Tuples become lists.
+            path: The weights: a safetensors file, a checkpoint, or a directory. Without, only the class with its
+                configuration is published, as the file `model.json`.
+            **facts: Everything else that `register_model` takes: `metadata`, `description`, `tracking`, and so on.
+
+        Raises:
+            ConstructionError: If nobody else could import the class, or it does not take *config*; and as
+                `register_model`.
+        """
+        open_door("mlc_registry")
+        architecture = describe_class(model_cls, config)
+        with recipe(architecture) if path is None else nullcontext(path) as source:
+            return self.register_model(name, version, source, architecture=architecture, **facts)
 
     def yank(self, name: str, version: str | Version, reason: str, *, actor: str | None = None) -> ModelVersion:
         """Let ranges, `latest` and `newest` pass a version over; who asks for it exactly, or by stage, still gets it.
@@ -157,8 +238,12 @@ class ModelRegistry(RegistryReader):
         reason: str = "",
         actor: str | None = None,
         expected: str | Version | None = None,
+        force: bool = False,
     ) -> Stage:
         """Point *stage* to the version that *reference* means now, and keep who did it and why.
+
+        If the policy has a rule for *stage*, all of it must hold. If the stage is moved while that is found out, it is
+        found out again.
 
         Args:
             name: The model.
@@ -167,22 +252,23 @@ class ModelRegistry(RegistryReader):
             reason: Why.
             actor: Who; the user of this process unless said otherwise.
             expected: Move only if *stage* points to this version, or, if it is "unset", to none yet.
+            force: Promote whatever the policy objects to. It needs a *reason*, and the history keeps every objection.
 
         Raises:
             InvalidNameError: If *stage* cannot name a stage.
+            PromotionRefusedError: If the policy objects; says every objection and what would help.
             YankedVersionError: If the version has been yanked.
             StageConflictError: If the stage does not point to what was *expected*; and as `resolve`.
         """
         open_door("mlc_registry")
-        names.check_stage(stage)
-        target = self._backend.find(name, read_reference(str(reference)))
-        was: Version | Literal["unset"] | None = None
-        if expected is not None:
-            was = "unset" if expected == "unset" else Version.read(expected)
-        return self._move(target, stage, kind="promoted", actor=actor, reason=reason, expected=was)
+        return promotion.promote(
+            self._backend, name, str(reference), stage, reason=reason, actor=actor, expected=expected, force=force
+        )
 
     def rollback(self, name: str, stage: str, *, reason: str = "", actor: str | None = None) -> Stage:
         """Point *stage* back to the version before; once more goes back one more.
+
+        The policy is not asked: that version has been there before, and the way back must be open at night.
 
         Raises:
             StageNotFoundError: If there is no such stage, or no version before.
@@ -190,31 +276,91 @@ class ModelRegistry(RegistryReader):
             StageConflictError: If somebody else moved the stage meanwhile.
         """
         open_door("mlc_registry")
-        steps = replay(self._backend.store.list_changes(name, stage=stage))
-        if not steps:
-            raise misses.explain_miss(self._backend.store, name, Reference(stage, "stage", stage=stage))
-        if len(steps) == 1:
-            msg = f"stage {stage!r} of {name!r} has been at {steps[0]} from the start; there is nothing to go back to"
-            raise StageNotFoundError(msg)
-        target = self._backend.find(name, read_reference(str(steps[-2])))
-        return self._move(target, stage, kind="rolled back", actor=actor, reason=reason, expected=steps[-1])
+        return promotion.rollback(self._backend, name, stage, reason=reason, actor=actor)
 
     # ------------------------------------------------------------------ the rest
 
     @property
+    def artifacts(self) -> ArtifactRoom:
+        """Where the published files are."""
+        from mlc_registry.artifact_room import ArtifactRoom
+
+        return ArtifactRoom(self._backend)
+
+    @property
+    def policy(self) -> Gatekeeper:
+        """What may be promoted to which stage, and who has approved it."""
+        from mlc_registry.gatekeeper import Gatekeeper
+
+        return Gatekeeper(self._backend)
+
+    @property
+    def releases(self) -> Releases:
+        """Notes, tags, differences, changelogs, and the number for the next version."""
+        from mlc_registry.releases import Releases
+
+        return Releases(self._backend)
+
+    @property
+    def migrations(self) -> Migrations:
+        """What turns the files of one major version into those of another."""
+        from mlc_registry.migrating import Migrations
+
+        return Migrations(self._backend, self.register_model)
+
+    @property
+    def view(self) -> View:
+        """The directories for people.
+
+        Raises:
+            StoreError: If there are none.
+        """
+        if self._backend.view is None:
+            msg = f"{self._root} is no place for directories; say where they go, with view=DIRECTORY (--view)"
+            raise StoreError(msg)
+        return self._backend.view
+
+    @property
     def audit(self) -> Audit:
         """The history of all models, which can be proved."""
+        from mlc_registry.audit import Audit
+
         return Audit(self._backend.store)
+
+    @property
+    def dependencies(self) -> Dependencies:
+        """Which versions of models work together, who needs whom, and lock files."""
+        from mlc_registry.dependencies import Dependencies
+
+        return Dependencies(self._backend, self._root)
+
+    @property
+    def retention(self) -> Retention:
+        """Which versions nobody needs any more, and their removal."""
+        from mlc_registry.retention import Retention
+
+        return Retention(self._backend)
+
+    @property
+    def signing(self) -> Signing:
+        """Signatures over the files of versions."""
+        from mlc_registry.signing import Signing
+
+        return Signing(self._backend)
 
     @property
     def outbox(self) -> Outbox:
         """Who hears of it."""
+        from mlc_registry.outbox import Outbox
+
         return Outbox(self._backend.store)
 
     @property
     def archive(self) -> Archive:
         """All of it, to be saved in one file, or restored from one."""
-        return Archive(self._backend.store, self._backend.artifacts)
+        from mlc_registry.archive import Archive
+
+        return Archive(self._backend.store, self._backend.artifacts, self._backend.view)
 
     def close(self) -> None:
         """Let go of the database; the next question opens it again."""
@@ -237,22 +383,5 @@ class ModelRegistry(RegistryReader):
         changed = self._backend.store.set_yanked(name, number, yanked=yanked, actor=name_actor(actor), reason=reason)
         if changed is None:
             raise misses.explain_miss(self._backend.store, name, read_reference(str(number)))
-        link_latest(self._backend.store, self._backend.artifacts, name)
+        self._backend.refresh()
         return changed
-
-    def _move(
-        self,
-        target: ModelVersion,
-        stage: str,
-        *,
-        kind: Literal["promoted", "rolled back"],
-        actor: str | None,
-        reason: str,
-        expected: Version | Literal["unset"] | None,
-    ) -> Stage:
-        refuse_yanked(target, stage)
-        before, after = self._backend.store.move_stage(
-            target.model, stage, target.version, kind=kind, actor=name_actor(actor), reason=reason, expected=expected
-        )
-        events.model_promoted(target, before, after)
-        return after

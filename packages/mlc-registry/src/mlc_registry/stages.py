@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlc_registry.errors import YankedVersionError
+from mlc_registry.errors import StageConflictError, YankedVersionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Literal
 
-    from mlc_registry.records import Change, ModelVersion
+    from mlc_registry.records import Change, ModelVersion, Stage
     from mlc_registry.versions import Version
 
-__all__ = ["refuse_yanked", "replay"]
+__all__ = ["refuse_unexpected", "refuse_yanked", "replay"]
 
 
 def replay(changes: Sequence[Change]) -> list[Version]:
@@ -24,7 +25,7 @@ def replay(changes: Sequence[Change]) -> list[Version]:
     for one in changes:
         if one.kind == "rolled back":
             steps.pop()
-        elif not steps or steps[-1] != one.after:
+        elif one.kind == "promoted" and (not steps or steps[-1] != one.after):
             steps.append(one.after)
     return steps
 
@@ -41,3 +42,15 @@ def refuse_yanked(target: ModelVersion, stage: str) -> None:
             f"({target.yank_reason or 'no reason was given'}). Promote another version, or unyank it first"
         )
         raise YankedVersionError(msg)
+
+
+def refuse_unexpected(model: str, stage: str, now: Stage | None, expected: Version | Literal["unset"] | None) -> None:
+    """Raise if *stage* of *model*, which is *now*, is not where it was *expected*; None expects nothing.
+
+    Raises:
+        StageConflictError: If it is not; says what it points to.
+    """
+    if expected is not None and expected != (now.version if now else "unset"):
+        found = f"points to {now.version}, moved by {now.actor}" if now else "points to nothing yet"
+        msg = f"stage {stage!r} of {model!r} {found}; it was not moved, as {expected} was expected"
+        raise StageConflictError(msg)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from mlc_core import SaveStrategy, Storage
     from mlc_losses import Loss, LossSchedule
+    from mlc_registry import PromotionCheck
 
 
 @hookimpl
@@ -35,6 +36,12 @@ def mlc_loss_schedules() -> Mapping[str, Callable[..., LossSchedule]]:
 def mlc_storages() -> Mapping[str, Callable[[str], Storage]]:
     """Offer `sqlite://`."""
     return {"sqlite": sqlite}
+
+
+@hookimpl
+def mlc_promotion_checks() -> Mapping[str, Callable[..., PromotionCheck]]:
+    """Offer `trained_on`."""
+    return {"trained_on": trained_on}
 
 
 def plateau(*, patience: int = 3, tolerance: float = 1e-3) -> SaveStrategy:
@@ -65,3 +72,10 @@ def sqlite(url: str) -> Storage:
     from mlc_acme.storage import SqliteStorage
 
     return SqliteStorage(url)
+
+
+def trained_on(*, dataset: str) -> PromotionCheck:
+    """Ask for a version that states that it was trained on *dataset*, in any version of it."""
+    from mlc_acme.check import TrainedOn
+
+    return TrainedOn(dataset=dataset)

@@ -1,4 +1,4 @@
-"""The commands that publish, promote and yank."""
+"""The commands that promote and yank."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from mlc_hooks.console import json_option, print_json
 from mlc_registry.commands.group import (
     actor_option,
     open_registry,
-    read_metadata,
     read_version,
     root_option,
     spec_argument,
@@ -19,61 +18,9 @@ from mlc_registry.commands.shown import stage_facts, version_facts
 from mlc_registry.references import parse_reference
 
 if TYPE_CHECKING:
-    from mlc_registry.artifacts import Transfer
     from mlc_registry.records import Stage
 
-__all__ = ["promote", "register", "rollback", "unyank", "yank"]
-
-
-@click.command()
-@click.argument("name")
-@click.argument("version")
-@click.argument("path", type=click.Path())
-@click.option(
-    "--meta",
-    "pairs",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Keep this with the version; VALUE may be JSON, as in metrics='{\"dice\": 0.91}'. Repeat for more.",
-)
-@click.option("--description", default="", help="What people should know about this version.")
-@click.option(
-    "--transfer",
-    type=click.Choice(["auto", "copy", "link"]),
-    default="auto",
-    show_default=True,
-    help="Copy the files, or share them with their origin, to which nobody may write again; auto shares checkpoints.",
-)
-@actor_option
-@root_option
-@json_option
-def register(
-    name: str,
-    version: str,
-    path: str,
-    pairs: tuple[str, ...],
-    description: str,
-    transfer: Transfer,
-    actor: str | None,
-    root: str,
-    *,
-    as_json: bool,
-) -> None:
-    """Publish a file or directory as a version.
-
-    PATH is kept as VERSION of the model NAME for ever; a link as PATH is followed. The registry is made if there is
-    none. Publishing the same files again changes nothing and succeeds.
-    """
-    metadata = read_metadata(pairs) or None
-    with open_registry(root, create=True) as opened:
-        published = opened.register_model(
-            name, version, path, metadata, description=description, actor=actor, transfer=transfer
-        )
-        place = opened.resolve(name, published.version).path
-    if as_json:
-        print_json({**version_facts(published, ()), "path": str(place)})
-    else:
-        click.echo(f"{published.model} {published.version} is published: {place}")
+__all__ = ["promote", "rollback", "unyank", "yank"]
 
 
 @click.command()
@@ -81,6 +28,7 @@ def register(
 @click.argument("stage")
 @click.option("--reason", default="", help="Why.")
 @click.option("--expected", metavar="VERSION", help="Only if the stage points to this version, or to none: unset.")
+@click.option("--force", is_flag=True, help="Whatever the policy says. Needs --reason, and stays in the history.")
 @actor_option
 @root_option
 @json_option
@@ -92,15 +40,16 @@ def promote(
     actor: str | None,
     root: str,
     *,
+    force: bool,
     as_json: bool,
 ) -> None:
-    """Point a stage to a version.
+    """Point a stage to a version, if the policy allows it.
 
     As in: mlc registry promote brain-tissue@1.2.0 production --reason "better on the external set"
     """
     name, reference = parse_reference(spec)
     with open_registry(root) as opened:
-        moved = opened.promote(name, str(reference), stage, reason=reason, actor=actor, expected=expected)
+        moved = opened.promote(name, str(reference), stage, reason=reason, actor=actor, expected=expected, force=force)
     _print_stage(moved, as_json=as_json)
 
 

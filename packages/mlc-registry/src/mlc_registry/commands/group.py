@@ -22,6 +22,7 @@ __all__ = [
     "open_registry",
     "pre_option",
     "read_metadata",
+    "read_pairs",
     "read_version",
     "registry",
     "root_option",
@@ -40,25 +41,39 @@ def registry() -> None:
 
 
 ARTIFACTS = "mlc_registry.artifacts"
+VIEW = "mlc_registry.view"
 
 
 def _keep_artifacts(context: click.Context, _: click.Parameter, value: str | None) -> None:
     context.meta[ARTIFACTS] = value
 
 
+def _keep_view(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    context.meta[VIEW] = value
+
+
 def root_option(command: Command) -> Command:
-    """Add the options that say where the registry is; `open_registry` asks for the artifacts by itself."""
-    return _root_option(_artifacts_option(command))
+    """Add the options that say where the registry is; `open_registry` asks for those of the files by itself."""
+    return _root_option(_artifacts_option(_view_option(command)))
 
 
 _artifacts_option = click.option(
     "--artifacts",
-    metavar="DIR",
+    metavar="PLACE",
     envvar="MLC_REGISTRY_ARTIFACTS",
     show_envvar=True,
     expose_value=False,
     callback=_keep_artifacts,
-    help="The published files. [default: beside the database, where that is a file]",
+    help="The published files: a directory or a URL. [default: beside the database, where that is a file]",
+)
+_view_option = click.option(
+    "--view",
+    metavar="DIR",
+    envvar="MLC_REGISTRY_VIEW",
+    show_envvar=True,
+    expose_value=False,
+    callback=_keep_view,
+    help="The directories for people. [default: beside the database, where that is a file]",
 )
 _root_option = click.option(
     "--registry",
@@ -87,8 +102,8 @@ def open_registry(root: str, *, create: bool = False) -> Iterator[ModelRegistry]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RegistryWarning)
         try:
-            artifacts = click.get_current_context().meta[ARTIFACTS]
-            with ModelRegistry(root, artifacts=artifacts, create=create) as opened:
+            said = click.get_current_context().meta
+            with ModelRegistry(root, artifacts=said[ARTIFACTS], view=said[VIEW], create=create) as opened:
                 yield opened
         finally:
             for one in caught:
@@ -108,21 +123,34 @@ def read_version(spec: str) -> tuple[str, str]:
     return name, version
 
 
-def read_metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
+def read_metadata(pairs: tuple[str, ...], option: str = "--meta") -> dict[str, Any]:
     """Return the metadata that `KEY=VALUE` *pairs* are; a value that is JSON is read as JSON, any other is text.
 
     Raises:
-        UsageError: If one has no equals sign or no key, or if a key comes twice.
+        UsageError: If one has no equals sign or no key, or if a key comes twice; *option* is named.
     """
-    found: dict[str, Any] = {}
+    return {key: _read_value(value) for key, value in read_pairs(pairs, option).items()}
+
+
+def _read_value(value: str) -> Any:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+
+
+def read_pairs(pairs: tuple[str, ...], option: str) -> dict[str, str]:
+    """Return what `KEY=VALUE` *pairs* say, as text.
+
+    Raises:
+        UsageError: If one has no equals sign or no key, or if a key comes twice; *option* is named.
+    """
+    found: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key or key in found:
             why = "comes twice" if key in found else "is not KEY=VALUE"
-            msg = f"--meta {pair!r} {why}"
+            msg = f"{option} {pair!r} {why}"
             raise click.UsageError(msg)
-        try:
-            found[key] = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            found[key] = value
+        found[key] = value
     return found

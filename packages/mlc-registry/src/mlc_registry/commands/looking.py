@@ -105,7 +105,7 @@ def show(spec: str, root: str, *, include_prereleases: bool, as_json: bool) -> N
 
 @click.command()
 @spec_argument
-@click.option("--path", "only_path", is_flag=True, help="Print the path and nothing else, for shells.")
+@click.option("--path", "only_path", is_flag=True, help="Print the path of the files, which are brought if need be, and nothing else.")
 @pre_option
 @root_option
 @json_option
@@ -113,10 +113,11 @@ def resolve(spec: str, root: str, *, only_path: bool, include_prereleases: bool,
     """Say which version is meant, and where it is."""
     name, reference = parse_reference(spec)
     with open_registry(root) as opened:
+        if only_path:
+            click.echo(opened.get_model_path(name, str(reference), include_prereleases=include_prereleases))
+            return
         found = opened.resolve(name, str(reference), include_prereleases=include_prereleases)
-    if only_path:
-        click.echo(found.path)
-    elif as_json:
+    if as_json:
         print_json(resolved_facts(found))
     else:
         for label, value in resolved_facts(found).items():
@@ -142,18 +143,23 @@ def history(name: str, stage: str | None, root: str, *, as_json: bool) -> None:
 
 @click.command()
 @spec_argument
+@click.option("--public-key", metavar="FILE", type=click.Path(), help="It must be signed with this key, in PEM.")
 @pre_option
 @root_option
 @json_option
-def verify(spec: str, root: str, *, include_prereleases: bool, as_json: bool) -> None:
+def verify(spec: str, public_key: str | None, root: str, *, include_prereleases: bool, as_json: bool) -> None:
     """Hash the files of a version and compare.
 
-    The exit status is 1 if any is missing, changed, or was never published.
+    The exit status is 1 if any is missing, changed, or was never published; with --public-key also if no signature over
+    these files was made with the key that belongs to it.
     """
     name, reference = parse_reference(spec)
     with open_registry(root) as opened:
         found = opened.verify(name, str(reference), include_prereleases=include_prereleases)
+        signed = None if public_key is None else opened.signing.verify(name, found.version, public_key=public_key)
+    by = {} if signed is None else {"signed_by": signed.actor, "signed_at": signed.at.isoformat()}
     if as_json:
-        print_json(resolved_facts(found))
+        print_json({**resolved_facts(found), **by})
     else:
-        click.echo(f"ok  {found.model} {found.version}  {found.digest}")
+        said = "" if signed is None else f"  signed, as {signed.actor} kept it at {time_shown(signed.at)}"
+        click.echo(f"ok  {found.model} {found.version}  {found.digest}{said}")

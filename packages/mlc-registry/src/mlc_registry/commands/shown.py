@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from mlc_hooks.console import human_size
 
 if TYPE_CHECKING:
@@ -48,7 +50,19 @@ def version_facts(published: ModelVersion, stages: Sequence[Stage]) -> dict[str,
         "created_by": published.created_by,
         "yanked": published.yanked,
         "yank_reason": published.yank_reason,
+        "removed": published.removed,
+        **_beside(published),
         "stages": [one.name for one in stages if one.version == published.version],
+    }
+
+
+def _beside(published: ModelVersion) -> dict[str, Any]:
+    architecture, parent = published.architecture, published.parent
+    return {
+        "tracking": attrs.asdict(published.tracking),
+        "architecture": architecture and {"class": architecture.model_class, "config": architecture.config},
+        "dependencies": dict(published.dependencies),
+        "parent": parent and {"model": parent.model, "version": str(parent.version), "digest": parent.digest},
     }
 
 

@@ -44,10 +44,11 @@ LINES = (
         change.c.actor,
         change.c.reason,
         change.c.at,
+        change.c.details,
         change.c.digest,
     )
-    .join_from(change, model, model.c.id == change.c.model_id)
-    .join(after, after.c.id == change.c.after_id)
+    .outerjoin_from(change, model, model.c.id == change.c.model_id)
+    .outerjoin(after, after.c.id == change.c.after_id)
     .outerjoin(before, before.c.id == change.c.before_id)
     .where(change.c.id > bindparam("last"))
     .order_by(change.c.id)
@@ -58,21 +59,28 @@ LINES = (
 def append_line(
     connection: Connection,
     *,
-    model_id: int,
+    model_id: int | None,
     kind: str,
     stage: str = "",
     before_id: int | None = None,
-    after_id: int,
+    after_id: int | None,
     actor: str,
     reason: str,
     at: int,
+    details: str = "",
 ) -> None:
-    """Write the next line of history, within the transaction that does what it tells of."""
+    """Write the next line of history, within the transaction that does what it tells of.
+
+    Without *model_id* and *after_id* it is about the registry itself.
+    """
     last = connection.execute(LAST).first()
     number, previous = (1, START) if last is None else (last[0] + 1, last[1])
-    name, new, content = connection.execute(ABOUT, {"version_id": after_id}).one()
+    name, new, content = ("", "", "")
+    if after_id is not None:
+        name, new, content = connection.execute(ABOUT, {"version_id": after_id}).one()
     old = None if before_id is None else connection.execute(ABOUT, {"version_id": before_id}).one()[1]
     kept = {"kind": kind, "stage": stage, "content": content, "actor": actor, "reason": reason, "at": at}
+    kept["details"] = details
     digest = seal(previous, {"id": number, "model": name, "before": old, "after": new, **kept})
     row = {"id": number, "model_id": model_id, "before_id": before_id, "after_id": after_id, **kept, "digest": digest}
     connection.execute(INSERT, row)
@@ -107,17 +115,18 @@ class SqlLedger:
 
 
 def _read_line(row: Sequence[Any]) -> Line:
-    number, name, kind, stage, old, new, content, actor, reason, at, digest = row
+    number, name, kind, stage, old, new, content, actor, reason, at, details, digest = row
     return Line(
         number=number,
-        model=name,
+        model=name or "",
         kind=kind,
         stage=stage,
         before=old,
-        after=new,
+        after=new or "",
         content=content,
         actor=actor,
         reason=reason,
         at=read_time(at),
+        details=details,
         digest=digest,
     )

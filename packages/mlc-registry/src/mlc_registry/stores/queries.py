@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, bindparam, func, not_, select
 
+from mlc_registry.facts import decode_facts
 from mlc_registry.metadata import decode_metadata
 from mlc_registry.records import Change, File, Model, ModelVersion, Stage
 from mlc_registry.stores.tables import RELEASES, change, file, model, stage, version
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
 __all__ = [
     "CHANGES",
     "CHANGES_OF_STAGE",
+    "CHANGES_OF_VERSION",
+    "DIGEST",
     "FILES",
     "FOLDED_NAME",
     "IDS",
+    "KEY",
     "MODELS",
     "NEWEST",
+    "OF_MODEL",
+    "OF_VERSION",
     "STAGE",
     "STAGED",
     "STAGES",
@@ -52,14 +58,22 @@ OF_VERSION = (
     version.c.created_by,
     version.c.yanked,
     version.c.yank_reason,
+    version.c.facts,
+    version.c.removed,
 )
 KEY = version.c.sort_key == bindparam("key")
 BETWEEN = (version.c.sort_key >= bindparam("low")) & (version.c.sort_key < bindparam("high"))
 DOWNWARDS = version.c.sort_key.desc()
 
 VERSION = select(*OF_VERSION).where(OF_MODEL, KEY)
-IDS = select(version.c.model_id, version.c.id, version.c.yanked).where(OF_MODEL, KEY)
-VERSIONS = select(*OF_VERSION).where(OF_MODEL).order_by(DOWNWARDS).limit(bindparam("limit", type_=BigInteger))
+IDS = select(version.c.model_id, version.c.id, version.c.yanked, version.c.removed).where(OF_MODEL, KEY)
+DIGEST = select(*OF_VERSION).where(OF_MODEL, version.c.digest == bindparam("digest")).order_by(DOWNWARDS).limit(1)
+VERSIONS = (
+    select(*OF_VERSION)
+    .where(OF_MODEL, version.c.sort_key < bindparam("below"))
+    .order_by(DOWNWARDS)
+    .limit(bindparam("limit", type_=BigInteger))
+)
 WITHIN = {
     (prereleases, yanked): select(*OF_VERSION).where(OF_MODEL, BETWEEN, *conditions).order_by(DOWNWARDS).limit(1)
     for prereleases, yanked, conditions in (
@@ -116,18 +130,20 @@ CHANGES = (
         change.c.actor,
         change.c.reason,
         change.c.at,
+        change.c.details,
     )
     .join_from(change, after, after.c.id == change.c.after_id)
     .outerjoin(before, before.c.id == change.c.before_id)
-    .where(change.c.model_id == MODEL_ID)
     .order_by(change.c.id)
 )
+CHANGES_OF_VERSION = CHANGES.where(change.c.after_id == select(version.c.id).where(OF_MODEL, KEY).scalar_subquery())
+CHANGES = CHANGES.where(change.c.model_id == MODEL_ID)
 CHANGES_OF_STAGE = CHANGES.where(change.c.stage == bindparam("stage"))
 
 
 def read_version(name: str, row: Sequence[Any]) -> ModelVersion:
     """Return the version that a row of `OF_VERSION` is."""
-    number, digest, size, directory, entry, metadata, description, at, by, yanked, reason = row
+    number, digest, size, directory, entry, metadata, description, at, by, yanked, reason, facts, removed = row
     return ModelVersion(
         model=name,
         version=Version.parse(number),
@@ -141,6 +157,8 @@ def read_version(name: str, row: Sequence[Any]) -> ModelVersion:
         created_by=by,
         yanked=bool(yanked),
         yank_reason=reason,
+        removed=bool(removed),
+        **decode_facts(facts),
     )
 
 
@@ -165,7 +183,7 @@ def read_stage(name: str, row: Sequence[Any]) -> Stage:
 
 def read_change(name: str, row: Sequence[Any]) -> Change:
     """Return the change that a row of `CHANGES` is."""
-    kind, stage_name, old, new, actor, reason, at = row
+    kind, stage_name, old, new, actor, reason, at, details = row
     return Change(
         model=name,
         kind=kind,
@@ -175,6 +193,7 @@ def read_change(name: str, row: Sequence[Any]) -> Change:
         actor=actor,
         reason=reason,
         at=read_time(at),
+        details=details,
     )
 
 

@@ -58,7 +58,14 @@ class Reader:
         Raises:
             StoreError: If the database fails; the next question tries again on a new connection.
         """
-        prepared = self.prepare(statement)
+        return self.run(self.prepare(statement), values)
+
+    def run(self, prepared: Prepared, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
+        """Return all rows that answer a statement that somebody else keeps.
+
+        Raises:
+            StoreError: As `ask`.
+        """
         with self._lock, failures(self._engine):
             try:
                 # Past SQLAlchemy's result, which describes each column anew each time: four fifths of a question.

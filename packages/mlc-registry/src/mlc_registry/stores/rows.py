@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Boolean, LargeBinary, Text, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from mlc_registry.errors import ArchiveError, InvalidVersionError
-from mlc_registry.stores.tables import change, file, listener, model, stage, version
+from mlc_registry.errors import ArchiveError, RegistryError
+from mlc_registry.facts import check_facts
+from mlc_registry.stores import derived
+from mlc_registry.stores.tables import change, file, listener, model, stage, tag, version
 from mlc_registry.stores.verification import verify
+from mlc_registry.tags import check_tag
 from mlc_registry.versions import Version
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["SqlRows"]
 
 PAGE = 1000
-TABLES = (model, version, file, stage, change, listener)
+TABLES = (model, version, file, stage, tag, change, listener)
 """In the order in which what a row refers to is there before it."""
 
 
@@ -59,6 +62,7 @@ class SqlRows:
                     msg = f"the registry is not empty: there is a {table.name}; import into a new one"
                     raise ArchiveError(msg)
                 _write(connection, table, prepared[table])
+            derived.rebuild(connection)
             return verify(connection, expected_head=head)
 
 
@@ -86,11 +90,14 @@ def _prepare(table: Table, row: Row) -> dict[str, Any]:
     if wrong:
         msg = f"a row of {table.name} is not as it should be: {', '.join(wrong)}"
         raise ArchiveError(msg)
-    if table is not version:
-        return dict(row)
     try:
+        if table is tag:
+            check_tag(row["key"], row["value"])
+        if table is not version:
+            return dict(row)
         number = Version.parse(str(row["version"]))
-    except InvalidVersionError as error:
+        check_facts(str(row["facts"]))
+    except RegistryError as error:
         msg = f"a row of {table.name} is not as it should be: {error}"
         raise ArchiveError(msg) from error
     return {**row, "sort_key": number.key, "prerelease": number.is_prerelease}

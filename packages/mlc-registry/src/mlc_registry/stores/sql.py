@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlc_registry.errors import StageConflictError
+from mlc_registry.stages import refuse_unexpected
 from mlc_registry.stores import queries, writes
 from mlc_registry.stores.failures import failures
 from mlc_registry.stores.ledger import SqlLedger
 from mlc_registry.stores.listeners import SqlListeners
 from mlc_registry.stores.reader import Reader
 from mlc_registry.stores.rows import SqlRows
+from mlc_registry.stores.searches import SqlSearches
+from mlc_registry.stores.staleness import refuse_stale
+from mlc_registry.stores.statements import SqlStatements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["SqlStore"]
 
 ALL = 2**63 - 1
+END = b"\xff"
+"""Above the key of any version."""
 
 
 class SqlStore:
@@ -48,6 +53,8 @@ class SqlStore:
         self._ledger = SqlLedger(self._reader, snapshot)
         self._listeners = SqlListeners(self._reader, transaction, lock)
         self._rows = SqlRows(snapshot, transaction)
+        self._statements = SqlStatements(self._reader, transaction)
+        self._searches = SqlSearches(self._reader, engine)
         weakref.finalize(self, self._reader.close)
 
     @property
@@ -69,6 +76,16 @@ class SqlStore:
     def rows(self) -> SqlRows:
         """Everything, to be moved."""
         return self._rows
+
+    @property
+    def statements(self) -> SqlStatements:
+        """What is said about versions after they were published."""
+        return self._statements
+
+    @property
+    def searches(self) -> SqlSearches:
+        """Questions across models."""
+        return self._searches
 
     # ------------------------------------------------------------------ questions
 
@@ -97,9 +114,16 @@ class SqlStore:
         """Return all models by name."""
         return tuple(map(queries.read_model, self._ask(queries.MODELS)))
 
-    def list_versions(self, model: str, *, limit: int | None = None) -> Sequence[ModelVersion]:
-        """Return the versions of *model*, yanked ones too, the highest first and at most *limit*."""
-        rows = self._ask(queries.VERSIONS, model=model, limit=ALL if limit is None else limit)
+    def find_digest(self, model: str, digest: str) -> ModelVersion | None:
+        """Return the highest version of *model* with this digest, yanked or not."""
+        return self._ask_version(model, queries.DIGEST, digest=digest)
+
+    def list_versions(
+        self, model: str, *, limit: int | None = None, below: Version | None = None
+    ) -> Sequence[ModelVersion]:
+        """Return the versions of *model*, yanked ones too, the highest first: at most *limit*, lower than *below*."""
+        key = END if below is None else below.key
+        rows = self._ask(queries.VERSIONS, model=model, limit=ALL if limit is None else limit, below=key)
         return tuple(queries.read_version(model, row) for row in rows)
 
     def list_files(self, model: str, version: Version) -> Sequence[File]:
@@ -154,20 +178,23 @@ class SqlStore:
         actor: str,
         reason: str,
         expected: Version | Literal["unset"] | None,
+        details: str = "",
+        seen: int | None = None,
     ) -> tuple[Stage | None, Stage]:
         """Point *stage* to *version*, which exists; return the stage before and after.
 
         Raises:
-            StageConflictError: If the stage does not point to the *expected* version; says what it points to.
+            StageConflictError: If the stage does not point to the *expected* version, or something was taken back since
+                the line that was *seen*; says what it points to, or what happened.
         """
         with self._transaction() as connection:
             rows = writes.ask(connection, queries.STAGE, model=model, stage=stage)
             before = queries.read_stage(model, rows[0]) if rows else None
-            if expected is not None and expected != (before.version if before else "unset"):
-                now = f"points to {before.version}, moved by {before.actor}" if before else "points to nothing yet"
-                msg = f"stage {stage!r} of {model!r} {now}; it was not moved, as {expected} was expected"
-                raise StageConflictError(msg)
-            writes.point_stage(connection, model, stage, version, kind=kind, actor=actor, reason=reason)
+            refuse_unexpected(model, stage, before, expected)
+            refuse_stale(connection, model, stage, seen)
+            writes.point_stage(
+                connection, model, stage, version, kind=kind, actor=actor, reason=reason, details=details
+            )
             rows = writes.ask(connection, queries.STAGE, model=model, stage=stage)
         return before, queries.read_stage(model, rows[0])
 

@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -14,13 +15,30 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     func,
     not_,
+    true,
 )
 
-__all__ = ["HEAD", "REVISION_TABLE", "TABLES", "change", "file", "listener", "model", "stage", "version"]
+__all__ = [
+    "HEAD",
+    "REVISION_TABLE",
+    "TABLES",
+    "change",
+    "dependency",
+    "file",
+    "listener",
+    "mark",
+    "metric",
+    "model",
+    "stage",
+    "tag",
+    "version",
+    "word",
+]
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that this code reads and writes."""
 REVISION_TABLE = "mlc_registry_revision"
 """Ours alone, so that the registry can share a database with others that use Alembic."""
@@ -57,6 +75,8 @@ version = Table(
     Column("created_by", Text, nullable=False),
     Column("yanked", Boolean, nullable=False),
     Column("yank_reason", Text, nullable=False),
+    Column("facts", Text, nullable=False, server_default="{}"),
+    Column("removed", Boolean, nullable=False, server_default=false()),
     # Not (model_id, version): 1.0.0 and 1.0.0+b1 have no order between them, so only one of them can be there.
     UniqueConstraint("model_id", "sort_key"),
 )
@@ -77,6 +97,10 @@ Index(
     sqlite_where=not_(version.c.yanked),
     postgresql_where=not_(version.c.yanked),
 )
+# The other half, for searches that want them too; one index over all would be taken for `newest`, and walk past them.
+YANKED = version.c.yanked.is_(true())  # as text the same in an index and in a question, which SQLite compares
+Index("ix_version_yanked", version.c.model_id, version.c.id, sqlite_where=YANKED, postgresql_where=YANKED)
+Index("ix_version_digest", version.c.model_id, version.c.digest, version.c.sort_key)
 
 file = Table(
     "file",
@@ -97,24 +121,27 @@ stage = Table(
     Column("reason", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
 )
+Index("ix_stage_name", stage.c.name, stage.c.version_id)
 
 change = Table(
     "change",
     TABLES,
     Column("id", Id, primary_key=True, autoincrement=False),
-    Column("model_id", ForeignKey("model.id"), nullable=False),
+    Column("model_id", ForeignKey("model.id")),
     Column("kind", Text, nullable=False),
     Column("stage", Text, nullable=False),
     Column("before_id", ForeignKey("version.id")),
-    Column("after_id", ForeignKey("version.id"), nullable=False),
+    Column("after_id", ForeignKey("version.id")),  # empty where the line is about the registry itself
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("content", Text, nullable=False),
+    Column("details", Text, nullable=False),
     # Without a default, so that no older version of this package can write a line that is not sealed.
     Column("digest", Text, nullable=False),
 )
 Index("ix_change_model", change.c.model_id, change.c.id)
+Index("ix_change_version", change.c.after_id, change.c.id)
 
 listener = Table(
     "listener",
@@ -123,3 +150,55 @@ listener = Table(
     Column("url", Text, nullable=False),
     Column("position", BigInteger, nullable=False),
 )
+
+tag = Table(
+    "tag",
+    TABLES,
+    Column("version_id", ForeignKey("version.id"), primary_key=True),
+    Column("key", Name, primary_key=True),
+    Column("value", Name, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("ix_tag_value", tag.c.key, tag.c.value, tag.c.version_id)
+Index("ix_tag_key", tag.c.key, tag.c.version_id)
+
+# From here on, what facts, tags and notes say once more, in the order in which searches ask for it. A condition that
+# most versions meet is answered by walking down an index that ends with the version, any other by one that ends with
+# the value.
+mark = Table(
+    "mark",
+    TABLES,
+    Column("kind", Name, primary_key=True),
+    Column("value", Name, primary_key=True),
+    Column("version_id", ForeignKey("version.id"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+metric = Table(
+    "metric",
+    TABLES,
+    Column("version_id", ForeignKey("version.id"), primary_key=True),
+    Column("name", Name, primary_key=True),
+    Column("value", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("ix_metric_value", metric.c.name, metric.c.value, metric.c.version_id)
+Index("ix_metric_version", metric.c.name, metric.c.version_id, metric.c.value)
+
+word = Table(
+    "word",
+    TABLES,
+    Column("word", Name, primary_key=True),
+    Column("version_id", ForeignKey("version.id"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+Index("ix_word_version", word.c.version_id, word.c.word)
+
+dependency = Table(
+    "dependency",
+    TABLES,
+    Column("version_id", ForeignKey("version.id"), primary_key=True),
+    Column("name", Name, primary_key=True),
+    sqlite_with_rowid=False,
+)
+Index("ix_dependency_name", dependency.c.name, dependency.c.version_id)

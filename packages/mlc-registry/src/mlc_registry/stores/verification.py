@@ -7,13 +7,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
-from sqlalchemy import Integer, bindparam, select
+import orjson
+from sqlalchemy import Integer, bindparam, func, select
 
 from mlc_registry.chain import START, seal
 from mlc_registry.digests import root_digest
 from mlc_registry.errors import AuditError
+from mlc_registry.facts import digest_facts
 from mlc_registry.records import Audited, File
-from mlc_registry.stores.tables import change, file, model, stage, version
+from mlc_registry.stores.tables import change, file, model, stage, tag, version
 from mlc_registry.versions import Version
 
 if TYPE_CHECKING:
@@ -30,15 +32,16 @@ before, after = version.alias("before"), version.alias("after")
 LINES = (
     select(
         change.c.id,
-        model.c.name.label("model"),
+        func.coalesce(model.c.name, "").label("model"),
         change.c.kind,
         change.c.stage,
         before.c.version.label("before"),
-        after.c.version.label("after"),
+        func.coalesce(after.c.version, "").label("after"),
         change.c.content,
         change.c.actor,
         change.c.reason,
         change.c.at,
+        change.c.details,
         change.c.digest,
         change.c.model_id,
         change.c.after_id,
@@ -51,13 +54,34 @@ LINES = (
     .order_by(change.c.id)
     .limit(bindparam("page", type_=Integer))
 )
-SEALED = ("id", "model", "kind", "stage", "before", "after", "content", "actor", "reason", "at")
-VERSIONS = select(
-    version.c.id, model.c.name, version.c.version, version.c.sort_key, version.c.digest, version.c.yanked
-).outerjoin_from(version, model, model.c.id == version.c.model_id)
+SEALED = ("id", "model", "kind", "stage", "before", "after", "content", "actor", "reason", "at", "details")
+VERSIONS = (
+    select(
+        version.c.id,
+        model.c.name,
+        version.c.version,
+        version.c.sort_key,
+        version.c.digest,
+        version.c.size,
+        version.c.metadata,
+        version.c.description,
+        version.c.entry,
+        version.c.facts,
+        version.c.created_at,
+        version.c.created_by,
+        version.c.yanked,
+        version.c.yank_reason,
+        version.c.removed,
+    )
+    .outerjoin_from(version, model, model.c.id == version.c.model_id)
+    .order_by(version.c.id)
+)
 FILES = select(file.c.version_id, file.c.path, file.c.size, file.c.digest).order_by(file.c.version_id, file.c.path)
 STAGES = select(stage.c.model_id, stage.c.name, stage.c.version_id)
+TAGS = select(tag.c.version_id, tag.c.key, tag.c.value).order_by(tag.c.version_id)
 NAMES = select(model.c.id, model.c.name)
+STATED = {"noted", "approved", "withdrawn", "signed", "configured"}
+"""Lines that are all there is of what they say."""
 
 
 @attrs.define
@@ -67,21 +91,42 @@ class _Told:
     lines: int = 0
     head: str = START
     last: int = 0
-    contents: dict[int, str] = attrs.field(factory=dict)
-    yanked: set[int] = attrs.field(factory=set)
+    registered: dict[int, tuple[str, str, int, str]] = attrs.field(factory=dict)
+    """Of each version its digest, that of its facts, and when and by whom it was published."""
+    yanked: dict[int, str] = attrs.field(factory=dict)
+    """The reason for each that is."""
+    removed: set[int] = attrs.field(factory=set)
+    tags: dict[int, dict[str, str]] = attrs.field(factory=dict)
     stages: dict[tuple[int, str], int] = attrs.field(factory=dict)
 
     def hear(self, row: Any) -> None:
         """Take in the next line."""
         if row.kind == "registered":
-            self.contents[row.after_id] = row.content
-        elif row.kind == "yanked":
-            self.yanked.add(row.after_id)
+            self.registered[row.after_id] = (row.content, row.details, row.at, row.actor)
+        elif row.kind in {"yanked", "removed"}:
+            self.yanked[row.after_id] = row.reason
+            self.removed.update([row.after_id] if row.kind == "removed" else [])
         elif row.kind == "unyanked":
-            self.yanked.discard(row.after_id)
-        else:
+            self.yanked.pop(row.after_id, None)
+        elif row.kind in {"promoted", "rolled back"}:
             self.stages[row.model_id, row.stage] = row.after_id
+        elif row.kind == "tagged":
+            self._hear_tags(row)
+        elif row.kind not in STATED:
+            self._refuse(row, "is of a kind that no registry writes")
         self.lines, self.head, self.last = self.lines + 1, row.digest, row.id
+
+    def _hear_tags(self, row: Any) -> None:
+        try:
+            changed = dict(orjson.loads(row.details))
+        except (TypeError, ValueError):
+            self._refuse(row, "does not say which tags were set")
+        kept = {**self.tags.get(row.after_id, {}), **changed}
+        self.tags[row.after_id] = {key: value for key, value in kept.items() if value is not None}
+
+    def _refuse(self, row: Any, why: str) -> NoReturn:
+        msg = f"the history was changed: line {row.id} ({row.kind} {row.model} {row.after}, by {row.actor}) {why}"
+        raise AuditError(msg, line=row.id)
 
 
 def verify(connection: Connection, *, expected_head: str | None = None) -> Audited:
@@ -108,7 +153,7 @@ def verify(connection: Connection, *, expected_head: str | None = None) -> Audit
         raise AuditError(msg)
     _compare_versions(connection, told)
     _compare_stages(connection, told)
-    return Audited(lines=told.lines, versions=len(told.contents), head=told.head)
+    return Audited(lines=told.lines, versions=len(told.registered), head=told.head)
 
 
 def _read(connection: Connection) -> Iterator[Any]:
@@ -142,19 +187,59 @@ def _compare_versions(connection: Connection, told: _Told) -> None:
         number: root_digest([File(row.path, row.size, row.digest) for row in rows])
         for number, rows in groupby(connection.execute(FILES), key=lambda row: row.version_id)
     }
-    for number, name, text, key, digest, yanked in connection.execute(VERSIONS):
-        content = told.contents.get(number)
-        if content is None:
-            _refuse(f"{name} {text}", "is there, but no line of the history registered it")
-        if digest != content:
-            _refuse(f"{name} {text}", f"has the digest {digest}, but {content} was registered")
-        if files.get(number) != content:
-            _refuse(f"{name} {text}", "has other files than were registered")
-        if Version.parse(text).key != key:
-            _refuse(f"{name} {text}", "is sorted as another version would be")
-        if bool(yanked) != (number in told.yanked):
-            is_now = "is" if yanked else "is not"
-            _refuse(f"{name} {text}", f"{is_now} yanked, which the history does not say")
+    for row in connection.execute(VERSIONS):
+        what = f"{row.name} {row.version}"
+        if row.id not in told.registered:
+            _refuse(what, "is there, but no line of the history registered it")
+        _compare_version(what, row, told.registered[row.id], files.get(row.id))
+        _compare_state(what, row, told)
+    _compare_tags(connection, told)
+
+
+def _compare_version(what: str, row: Any, registered: tuple[str, str, int, str], files: str | None) -> None:
+    content, facts, at, actor = registered
+    if row.digest != content:
+        _refuse(what, f"has the digest {row.digest}, but {content} was registered")
+    if files != content:
+        _refuse(what, "has other files than were registered")
+    if _digest_facts(row) != facts:
+        _refuse(what, "says other things about itself than were registered, in its metadata or beside them")
+    if (row.created_at, row.created_by) != (at, actor):
+        _refuse(what, "was registered at another time, or by somebody else")
+    if Version.parse(row.version).key != row.sort_key:
+        _refuse(what, "is sorted as another version would be")
+
+
+def _compare_state(what: str, row: Any, told: _Told) -> None:
+    if bool(row.yanked) != (row.id in told.yanked):
+        is_now = "is" if row.yanked else "is not"
+        _refuse(what, f"{is_now} yanked, which the history does not say")
+    if row.yank_reason != told.yanked.get(row.id, ""):
+        _refuse(what, f"is yanked for the reason {row.yank_reason!r}, which the history does not say")
+    if bool(row.removed) != (row.id in told.removed):
+        is_now = "is" if row.removed else "is not"
+        _refuse(what, f"{is_now} removed, which the history does not say")
+
+
+def _digest_facts(row: Any) -> str:
+    return digest_facts(metadata=row.metadata, description=row.description, entry=row.entry, facts=row.facts)
+
+
+def _compare_tags(connection: Connection, told: _Told) -> None:
+    wanted = {number: tags for number, tags in told.tags.items() if tags}
+    for number, rows in groupby(connection.execute(TAGS), key=lambda row: row.version_id):
+        found = {row.key: row.value for row in rows}
+        expected = wanted.pop(number, {})
+        if found != expected:
+            _refuse_tags(connection, number, min(set(found.items()) ^ set(expected.items()))[0])
+    for number, tags in wanted.items():
+        _refuse_tags(connection, number, min(tags))
+
+
+def _refuse_tags(connection: Connection, number: int, key: str) -> NoReturn:
+    rows = connection.execute(VERSIONS.where(version.c.id == number)).all()
+    what = f"{rows[0].name} {rows[0].version}" if rows else "a version that is not there"
+    _refuse(f"tag {key!r} of {what}", "was set or taken off, which the history does not say")
 
 
 def _compare_stages(connection: Connection, told: _Told) -> None:

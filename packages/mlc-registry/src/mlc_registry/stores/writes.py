@@ -5,22 +5,32 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
-from mlc_registry.errors import InvalidNameError
+from mlc_registry.errors import InvalidNameError, RemovedVersionError
+from mlc_registry.facts import digest_facts, encode_facts
 from mlc_registry.metadata import encode_metadata
-from mlc_registry.stores import queries, tables
+from mlc_registry.stores import derived, queries, tables
 from mlc_registry.stores.ledger import append_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection, Select, Table
 
     from mlc_registry.records import Draft
     from mlc_registry.versions import Version
 
-__all__ = ["ask", "ensure_model", "insert_version", "mark_yanked", "point_stage"]
+__all__ = [
+    "ask",
+    "ensure_model",
+    "insert_version",
+    "mark_removed",
+    "mark_yanked",
+    "point_stage",
+    "tell_time",
+    "write_tags",
+]
 
 
 STATEMENTS = {table.name: (select(func.max(table.c.id)), insert(table)) for table in (tables.model, tables.version)}
@@ -49,8 +59,14 @@ def ensure_model(connection: Connection, name: str) -> int:
 
 
 def insert_version(connection: Connection, model_id: int, draft: Draft) -> None:
-    """Write *draft* with its files and its line of history."""
-    at = _now()
+    """Write *draft* with its files, its line of history, and what is stated about it at once."""
+    at = tell_time()
+    said = {
+        "metadata": encode_metadata(draft.metadata),
+        "description": draft.description,
+        "entry": draft.entry,
+        "facts": encode_facts(draft),
+    }
     version_id = _insert(
         connection,
         tables.version,
@@ -61,35 +77,73 @@ def insert_version(connection: Connection, model_id: int, draft: Draft) -> None:
         digest=draft.digest,
         size=sum(one.size for one in draft.files),
         directory=draft.directory,
-        entry=draft.entry,
-        metadata=encode_metadata(draft.metadata),
-        description=draft.description,
+        **said,
         created_at=at,
         created_by=draft.created_by,
         yanked=False,
         yank_reason="",
+        removed=False,
     )
     files = [
         {"version_id": version_id, "path": one.path, "size": one.size, "digest": one.digest} for one in draft.files
     ]
     connection.execute(INSERT_FILES, files)
+    told: dict[str, Any] = {"model_id": model_id, "after_id": version_id, "actor": draft.created_by, "at": at}
+    append_line(connection, kind="registered", reason=draft.description, details=digest_facts(**said), **told)
+    if draft.tags:
+        write_tags(connection, draft.tags, {}, reason="", **told)
+    if draft.notes:
+        append_line(connection, kind="noted", reason="", details=draft.notes, **told)
+    derived.insert_facts(connection, version_id, tracking=draft.tracking, dependencies=draft.dependencies)
+    derived.refresh_words(connection, version_id)
+
+
+def write_tags(
+    connection: Connection,
+    tags: Mapping[str, str | None],
+    there: Mapping[str, str],
+    *,
+    model_id: int,
+    after_id: int,
+    actor: str,
+    reason: str,
+    at: int,
+) -> None:
+    """Set what in *tags* differs from what is *there*, and write one line of history about it, if it is anything."""
+    changed = {key: value for key, value in tags.items() if there.get(key) != value}
+    if not changed:
+        return
+    gone = [key for key in changed if key in there]
+    if gone:
+        connection.execute(delete(tables.tag).where(tables.tag.c.version_id == after_id, tables.tag.c.key.in_(gone)))
+    rows = [{"version_id": after_id, "key": key, "value": value} for key, value in changed.items() if value is not None]
+    if rows:
+        connection.execute(insert(tables.tag), rows)
     append_line(
         connection,
         model_id=model_id,
-        kind="registered",
-        after_id=version_id,
-        actor=draft.created_by,
-        reason=draft.description,
+        kind="tagged",
+        after_id=after_id,
+        actor=actor,
+        reason=reason,
         at=at,
+        details=encode_metadata(changed),
     )
 
 
 def mark_yanked(connection: Connection, model: str, version: Version, *, yanked: bool, actor: str, reason: str) -> bool:
-    """Mark *version* and write its line of history, unless it is marked so already; return whether it is there."""
+    """Mark *version* and write its line of history, unless it is marked so already; return whether it is there.
+
+    Raises:
+        RemovedVersionError: If it is not to be yanked any more, and was removed.
+    """
     there = ask(connection, queries.IDS, model=model, key=version.key)
     if not there:
         return False
-    model_id, version_id, was_yanked = there[0]
+    model_id, version_id, was_yanked, is_removed = there[0]
+    if is_removed and not yanked:
+        msg = f"{model} {version} was removed, and its files are gone: it stays yanked; publish them as another version"
+        raise RemovedVersionError(msg)
     if bool(was_yanked) != yanked:
         of_version = tables.version.c.id == version_id
         kept = reason if yanked else ""
@@ -101,17 +155,31 @@ def mark_yanked(connection: Connection, model: str, version: Version, *, yanked:
             after_id=version_id,
             actor=actor,
             reason=reason,
-            at=_now(),
+            at=tell_time(),
         )
     return True
 
 
+def mark_removed(connection: Connection, version_id: int, *, reason: str) -> None:
+    """Mark a version as removed and as yanked."""
+    gone = {"yanked": True, "yank_reason": reason, "removed": True}
+    connection.execute(update(tables.version).where(tables.version.c.id == version_id).values(gone))
+
+
 def point_stage(
-    connection: Connection, model: str, stage: str, version: Version, *, kind: str, actor: str, reason: str
+    connection: Connection,
+    model: str,
+    stage: str,
+    version: Version,
+    *,
+    kind: str,
+    actor: str,
+    reason: str,
+    details: str = "",
 ) -> None:
     """Point *stage* to *version*, which exists, and write the line of history."""
-    at = _now()
-    model_id, version_id, _ = ask(connection, queries.IDS, model=model, key=version.key)[0]
+    at = tell_time()
+    model_id, version_id, *_ = ask(connection, queries.IDS, model=model, key=version.key)[0]
     pointer = tables.stage.c
     of_stage = (pointer.model_id == model_id) & (pointer.name == stage)
     before_id = connection.execute(tables.stage.select().with_only_columns(pointer.version_id).where(of_stage)).scalar()
@@ -130,6 +198,7 @@ def point_stage(
         actor=actor,
         reason=reason,
         at=at,
+        details=details,
     )
 
 
@@ -141,5 +210,6 @@ def _insert(connection: Connection, table: Table, **values: object) -> int:
     return number
 
 
-def _now() -> int:
+def tell_time() -> int:
+    """Return the microseconds since 1970 began."""
     return time.time_ns() // 1000

@@ -12,19 +12,18 @@ from hypothesis import strategies as st
 
 from mlc_registry.errors import InvalidNameError, StageConflictError
 from mlc_registry.ranges import Range
-from mlc_registry.records import Draft, File
+from mlc_registry.records import Architecture, Origin, Tracking
+from mlc_registry.testing.drafts import FILES, make_draft, publish
 from mlc_registry.testing.strategies import ranges, versions
 from mlc_registry.versions import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from mlc_registry.protocols import Store
-    from mlc_registry.records import Json, ModelVersion, Stage
+    from mlc_registry.records import ModelVersion, Stage
 
 __all__ = ["StoreContract"]
-
-FILES = (File("model.bin", 3, "sha256:aa"), File("more/state.json", 4, "sha256:bb"))
 
 
 class StoreContract:
@@ -51,7 +50,7 @@ class StoreContract:
 
     def test_published_version_comes_back_as_it_was(self, store: Store) -> None:
         """Every fact about a version is kept."""
-        draft = _draft("1.2.3-rc.1+b5", metadata={"dice": 0.5, "ünï": ["x", None]}, description="The first.")
+        draft = make_draft("1.2.3-rc.1+b5", metadata={"dice": 0.5, "ünï": ["x", None]}, description="The first.")
 
         published, is_new = store.publish(draft)
 
@@ -65,20 +64,47 @@ class StoreContract:
         assert published.created_at.utcoffset() is not None
         assert FILES == tuple(store.list_files("net", draft.version))
 
+    def test_facts_come_back_as_they_were(self, store: Store) -> None:
+        """How it came to be, what it is, what it needs and what it was made from."""
+        said = {
+            "tracking": Tracking(
+                run="exp_7",
+                dataset="ct 1.2",
+                epoch=0,
+                metrics={"dice": 0.1 + 0.2, "loss": 1e-300},
+                parameters={"lr": 0.1, "ünï": [None, {"x": True}]},
+            ),
+            "architecture": Architecture(model_class="medical.networks:UNet", config={"channels": [1, 2]}),
+            "dependencies": {"backbone": "^1.2 || 3.x"},
+            "parent": Origin(model="net", version=Version.parse("0.1.0-rc.1+b"), digest="sha256:dd"),
+        }
+        published = publish(store, "1.0.0", **said)
+
+        assert said == {name: getattr(published, name) for name in said}
+        assert published == store.find("net", published.version)
+        plain = publish(store, "1.1.0")
+        assert (Tracking(), None, {}, None, False) == (
+            plain.tracking,
+            plain.architecture,
+            plain.dependencies,
+            plain.parent,
+            plain.removed,
+        )
+
     def test_publishing_again_changes_nothing(self, store: Store) -> None:
         """The first one stays."""
-        first = _publish(store, "1.0.0")
+        first = publish(store, "1.0.0")
 
-        again, is_new = store.publish(_draft("1.0.0", digest="sha256:other"))
+        again, is_new = store.publish(make_draft("1.0.0", digest="sha256:other"))
 
         assert not is_new
         assert again == first == store.find("net", first.version)
 
     def test_build_metadata_makes_no_other_version(self, store: Store) -> None:
         """1.0.0+a and 1.0.0+b have no order between them, so only one of them can be there."""
-        first = _publish(store, "1.0.0+a")
+        first = publish(store, "1.0.0+a")
 
-        again, is_new = store.publish(_draft("1.0.0+b"))
+        again, is_new = store.publish(make_draft("1.0.0+b"))
 
         assert not is_new
         assert "1.0.0+a" == str(again.version)
@@ -86,10 +112,10 @@ class StoreContract:
 
     def test_names_that_differ_in_case_only_are_refused(self, store: Store) -> None:
         """Some file systems would put both models into one directory."""
-        _publish(store, "1.0.0", model="ResNet")
+        publish(store, "1.0.0", model="ResNet")
 
         with pytest.raises(InvalidNameError, match="ResNet"):
-            store.publish(_draft("1.0.0", model="resnet"))
+            store.publish(make_draft("1.0.0", model="resnet"))
 
         assert ["ResNet"] == [one.name for one in store.list_models()]
         assert store.find("resnet", Version.parse("1.0.0")) is None
@@ -102,7 +128,7 @@ class StoreContract:
         def work() -> None:
             store = open_store()
             for number in numbers:
-                _, is_new = store.publish(_draft(str(number)))
+                _, is_new = store.publish(make_draft(str(number)))
                 outcomes.append((number, is_new))
             store.close()
 
@@ -130,7 +156,7 @@ class StoreContract:
             name = next(names)
             gone = yanked.draw(st.sets(st.sampled_from(sorted(published))))
             for number in published:
-                _publish(store, str(number), model=name)
+                publish(store, str(number), model=name)
             for number in gone:
                 store.set_yanked(name, number, yanked=True, actor="ann", reason="bad")
             for include in (False, True):
@@ -146,16 +172,45 @@ class StoreContract:
     def test_versions_are_listed_downwards(self, store: Store) -> None:
         """By precedence, not by text or time, yanked ones too; a limit takes the highest."""
         for text in ("1.9.0", "1.10.0", "1.0.0-rc.1", "1.0.0"):
-            _publish(store, text)
+            publish(store, text)
         store.set_yanked("net", Version.parse("1.9.0"), yanked=True, actor="ann", reason="")
 
         assert ["1.10.0", "1.9.0", "1.0.0", "1.0.0-rc.1"] == [str(one.version) for one in store.list_versions("net")]
         assert ["1.10.0"] == [str(one.version) for one in store.list_versions("net", limit=1)]
 
+    def test_versions_are_listed_from_any_of_them(self, store: Store) -> None:
+        """Page after page; what they are listed below need not be there."""
+        texts = ["1.10.0", "1.9.0", "1.0.0", "1.0.0-rc.1"]
+        for text in reversed(texts):
+            publish(store, text)
+        listed = [
+            [str(one.version) for one in store.list_versions("net", limit=2, below=Version.parse(text))]
+            for text in texts
+        ]
+
+        assert [["1.9.0", "1.0.0"], ["1.0.0", "1.0.0-rc.1"], ["1.0.0-rc.1"], []] == listed
+        assert 4 == len(store.list_versions("net", below=Version.parse("2.0.0-a")))
+
+    def test_digest_finds_the_highest_that_has_it(self, store: Store) -> None:
+        """Of one model; yanked or not."""
+        for text, digest, model in (
+            ("1.9.0", "a", "net"),
+            ("1.10.0", "a", "net"),
+            ("2.0.0", "b", "net"),
+            ("3.0.0", "a", "cat"),
+        ):
+            publish(store, text, digest=f"sha256:{digest * 64}", model=model)
+        store.set_yanked("net", Version.parse("1.10.0"), yanked=True, actor="ann", reason="")
+
+        assert "1.10.0" == _text(store.find_digest("net", f"sha256:{'a' * 64}"))
+        assert "2.0.0" == _text(store.find_digest("net", f"sha256:{'b' * 64}"))
+        assert store.find_digest("net", f"sha256:{'a' * 63}") is None
+        assert store.find_digest("dog", f"sha256:{'a' * 64}") is None
+
     def test_newest_is_what_was_published_last(self, store: Store) -> None:
         """Whatever its number, pre-release or not, unless it is yanked."""
         for text in ("2.0.0", "1.0.0", "1.0.1-rc.1"):
-            _publish(store, text)
+            publish(store, text)
 
         assert "1.0.1-rc.1" == _text(store.newest("net"))
         store.set_yanked("net", Version.parse("1.0.1-rc.1"), yanked=True, actor="ann", reason="")
@@ -164,7 +219,7 @@ class StoreContract:
     def test_models_are_listed_by_name(self, store: Store) -> None:
         """With the number of their versions, the highest release and the newest."""
         for model, text in (("net", "1.0.0"), ("net", "2.0.0-rc.1"), ("cat", "0.1.0-a")):
-            _publish(store, text, model=model)
+            publish(store, text, model=model)
         found = [(one.name, one.versions, _shown(one.latest), _shown(one.newest)) for one in store.list_models()]
 
         assert [("cat", 1, None, "0.1.0-a"), ("net", 2, "1.0.0", "2.0.0-rc.1")] == found
@@ -193,9 +248,9 @@ class StoreContract:
         everything = Range.parse("*").intervals
 
         assert other.highest("net", everything) is None
-        _publish(one, "1.0.0")
+        publish(one, "1.0.0")
         assert "1.0.0" == _text(other.highest("net", everything))
-        _publish(other, "1.1.0")
+        publish(other, "1.1.0")
         assert "1.1.0" == _text(one.highest("net", everything))
         one.set_yanked("net", Version.parse("1.1.0"), yanked=True, actor="ann", reason="")
         assert "1.0.0" == _text(other.highest("net", everything))
@@ -205,7 +260,7 @@ class StoreContract:
     def test_closing_twice_is_closing_once(self, open_store: Callable[[], Store]) -> None:
         """And what was published is there when it is opened again."""
         store = open_store()
-        published = _publish(store, "1.0.0")
+        published = publish(store, "1.0.0")
         store.close()
         store.close()
         again = open_store()
@@ -217,7 +272,7 @@ class StoreContract:
 
     def test_yanking_is_kept_with_its_reason(self, store: Store) -> None:
         """And undone without a trace on the version, but in the history; marking twice is marking once."""
-        published = _publish(store, "1.0.0")
+        published = publish(store, "1.0.0")
         number = published.version
 
         yanked = store.set_yanked("net", number, yanked=True, actor="bob", reason="bad labels")
@@ -235,7 +290,7 @@ class StoreContract:
 
     def test_stage_moves_and_remembers(self, store: Store) -> None:
         """A stage points to one version; its history says who moved it, why, from where and to where."""
-        one, two = _publish(store, "1.0.0").version, _publish(store, "2.0.0").version
+        one, two = publish(store, "1.0.0").version, publish(store, "2.0.0").version
 
         before, after = _move(store, one, reason="first")
         assert before is None
@@ -255,7 +310,7 @@ class StoreContract:
 
     def test_stage_moves_only_from_what_was_expected(self, store: Store) -> None:
         """Who is second is told what the stage points to, and nothing changes."""
-        one, two = _publish(store, "1.0.0").version, _publish(store, "2.0.0").version
+        one, two = publish(store, "1.0.0").version, publish(store, "2.0.0").version
 
         with pytest.raises(StageConflictError, match=r"1\.0\.0"):
             _move(store, two, expected=one)
@@ -267,31 +322,6 @@ class StoreContract:
             _move(store, two, expected=two)
         _move(store, two, expected=one)
         assert [one, two] == [each.after for each in store.list_changes("net", stage="production")]
-
-
-def _draft(
-    text: str,
-    *,
-    model: str = "net",
-    digest: str = "sha256:cc",
-    metadata: Mapping[str, Json] | None = None,
-    description: str = "",
-) -> Draft:
-    return Draft(
-        model=model,
-        version=Version.parse(text),
-        digest=digest,
-        files=FILES,
-        directory=f"{model}/{text}",
-        entry="model.bin",
-        metadata=metadata or {},
-        description=description,
-        created_by="ann",
-    )
-
-
-def _publish(store: Store, text: str, *, model: str = "net") -> ModelVersion:
-    return store.publish(_draft(text, model=model))[0]
 
 
 def _move(

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-__all__ = ["add_guard", "prepare_guards"]
+__all__ = ["add_guard", "drop_guard", "prepare_guards"]
 
 FUNCTION = """
 CREATE FUNCTION mlc_registry_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -17,6 +17,12 @@ POSTGRESQL = """
 CREATE TRIGGER {name} BEFORE {what} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION mlc_registry_refuse('{why}')
 """
 
+SQLITE_ROW = "CREATE TRIGGER {name} BEFORE {what} ON {table} WHEN {case} BEGIN SELECT RAISE(ABORT, '{why}'); END"
+POSTGRESQL_ROW = """
+CREATE TRIGGER {name} BEFORE {what} ON {table} FOR EACH ROW WHEN ({case})
+EXECUTE FUNCTION mlc_registry_refuse('{why}')
+"""
+
 
 def prepare_guards() -> None:
     """Make what `add_guard` needs, once."""
@@ -24,9 +30,18 @@ def prepare_guards() -> None:
         op.execute(FUNCTION)
 
 
-def add_guard(name: str, table: str, what: str, why: str) -> None:
-    """Let the database refuse *what*, as in "UPDATE", on *table*."""
-    if op.get_bind().dialect.name == "sqlite":
+def drop_guard(name: str, table: str) -> None:
+    """Let the database allow again what the guard *name* on *table* refused."""
+    on_table = "" if op.get_bind().dialect.name == "sqlite" else f" ON {table}"
+    op.execute(f"DROP TRIGGER {name}{on_table}")
+
+
+def add_guard(name: str, table: str, what: str, why: str, *, case: str | None = None) -> None:
+    """Let the database refuse *what*, as in "UPDATE", on *table*; with *case*, only of a row for which that holds."""
+    if case is not None:
+        text = SQLITE_ROW if op.get_bind().dialect.name == "sqlite" else POSTGRESQL_ROW
+        op.execute(text.format(name=name, table=table, what=what, why=why, case=case))
+    elif op.get_bind().dialect.name == "sqlite":
         op.execute(SQLITE.format(name=name, table=table, what=what, why=why))
     else:
         op.execute(

@@ -1,0 +1,1 @@
+"""What a policy of stages can ask of a version."""

@@ -1,0 +1,78 @@
+"""What may be a tag of a version, or a longer text about it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+from mlc_registry.errors import InvalidMetadataError, InvalidTagError
+from mlc_registry.metadata import LARGEST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["check_tag", "check_tags", "check_text"]
+
+Value = TypeVar("Value", str, "str | None")
+
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}", re.ASCII)
+LONGEST = 256
+"""Characters of a value."""
+MOST = 100
+"""Tags that can be set at once."""
+
+
+def check_tags(tags: Mapping[str, Value] | None) -> dict[str, Value]:
+    """Return *tags* if each can be one; a value that is None takes the tag off.
+
+    Raises:
+        InvalidTagError: If one cannot; names it.
+    """
+    found = {} if tags is None else dict(tags)
+    if len(found) > MOST:
+        msg = f"{len(found)} tags at once are too many, {MOST} are the limit; tables belong into metadata or files"
+        raise InvalidTagError(msg)
+    for key, value in found.items():
+        check_tag(key, value)
+    return found
+
+
+def check_tag(key: object, value: object = None) -> None:
+    """Refuse *key* or *value* if it cannot be that of a tag.
+
+    Raises:
+        InvalidTagError: If it cannot.
+    """
+    if not isinstance(key, str) or KEY.fullmatch(key) is None:
+        shown = repr(key)[:80]
+        why = "up to 63 letters, digits and ._/- are allowed, a letter or digit first, as in team/owner"
+        msg = f"{shown} cannot be the key of a tag: {why}"
+        raise InvalidTagError(msg)
+    if value is None:
+        return
+    if not isinstance(value, str) or len(value) > LONGEST or not value.isprintable():
+        shown = repr(value)[:80]
+        msg = f"tag {key!r} cannot be {shown}: one line of at most {LONGEST} printable characters is allowed"
+        raise InvalidTagError(msg)
+
+
+def check_text(text: str, what: str) -> str:
+    """Return *text*, which is *what*, if it can be kept as a statement.
+
+    Raises:
+        InvalidMetadataError: If it is too large, or holds what no database can keep.
+    """
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        msg = f"{what} cannot be kept: it holds half a character; decode it properly first"
+        raise InvalidMetadataError(msg) from error
+    if "\0" in text:
+        msg = f"{what} cannot be kept: it holds a null character"
+        raise InvalidMetadataError(msg)
+    if size > LARGEST:
+        msg = (
+            f"{what} cannot be kept: it has {size:,} bytes, and {LARGEST:,} is the limit; publish a file with the files"
+        )
+        raise InvalidMetadataError(msg)
+    return text
