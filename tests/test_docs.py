@@ -20,6 +20,7 @@ def blocks(page: Path) -> list[str]:
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python blocks of a page run in order, in one namespace, in an empty directory."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLC_CACHE", str(tmp_path / "cache"))
     namespace: dict[str, object] = {"__name__": "__main__"}
 
     for block in blocks(page):

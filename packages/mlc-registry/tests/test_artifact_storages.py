@@ -344,9 +344,10 @@ def test_storage_that_fails_is_an_error_of_ours(root, empty_registry, weights, t
 def test_command_prints_a_path_that_is_there(mlc, root, weights, tmp_path):
     """`resolve --path` is for shells: it brings the files."""
     options = ("--registry", root, "--artifacts", (tmp_path / "storage").as_uri())
-    assert 0 == mlc("registry", "register", "net", "1.0.0", weights("abc"), *options)[0]
+    said = mlc("registry", "register", "net", "1.0.0", weights("abc"), *options)[1]
     status, printed, _ = mlc("registry", "resolve", "net", "--path", *options)
 
+    assert f"{(tmp_path / 'storage').as_uri()}/net@1.0.0/model.bin" in said
     assert 0 == status
     assert "abc" == Path(printed.strip()).read_text()
     assert 0 == mlc("registry", "verify", "net", *options)[0]

@@ -191,7 +191,7 @@ def test_tags_that_cannot_be_read_are_found(registry, history):
     told = {"model_id": 1, "after_id": 1, "actor": "ann", "reason": "", "at": 0}
     with registry._backend.store._transaction() as connection:
         append_line(connection, kind="tagged", details="[1]", **told)
-    with pytest.raises(AuditError, match="line 8 .* does not say which tags"):
+    with pytest.raises(AuditError, match=r"line 8 .* does not say which tags"):
         registry.audit.verify()
 
 

@@ -207,7 +207,7 @@ from datetime import timedelta
 from pathlib import Path
 from mlc_registry import ModelRegistry, RetentionRule
 
-root, artifacts, source, step = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+root, artifacts, source = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 rule = RetentionRule(keep_releases=0, keep_prereleases=0, min_age=timedelta(0))
 CALLS = {
     *[("posix", name) for name in "mkdir open fsync rename replace symlink unlink rmdir close".split()],
@@ -232,11 +232,11 @@ def kill_at(moment):
 def open_it():
     return ModelRegistry(root, artifacts=artifacts)
 
-moment = 0
+moment, begun = 0, True
 while True:
-    moment += step
+    moment += 1 + ("://" in root) if begun else 8  # what is left to do then is for people to see
     with open_it() as registry:
-        for number in range(3):
+        for number in range(2 if moment < 3 else 1):  # that of the moment before is the one to go
             source.write_text(f"{moment} {number}")
             registry.register_model("net", f"{moment}.{number}.0", source)
     child = os.fork()
@@ -259,10 +259,11 @@ while True:
                 registry.verify("net", one.version)
         plan = registry.retention.plan(rule)
         print(len(plan.removed), len(plan.unfinished), flush=True)
+        begun = bool(plan)
         registry.retention.apply(plan)
         assert not registry.retention.plan(rule)
         there = [one for one in registry.list_versions("net") if (Path(artifacts) / one.directory).exists()]
-        assert [f"{moment}.2.0"] == [str(one.version) for one in there], there
+        assert [max(one.version for one in registry.list_versions("net"))] == [one.version for one in there]
         registry.artifacts.sweep(older_than=timedelta(0), dry_run=False)
         assert [] == list(Path(artifacts).glob(".staging/*"))
         if status == 0:
@@ -274,15 +275,14 @@ while True:
 def test_killed_at_any_moment(opened, place, tmp_path):
     """Between the line of history and the last file: what stays is whole, and the next one finishes what was begun."""
     opened.close()
-    arguments = [place.root, str(place.artifacts), str(tmp_path / "model.bin"), "3" if place.is_sqlite else "7"]
+    arguments = [place.root, str(place.artifacts), str(tmp_path / "model.bin")]
     process = subprocess.run([sys.executable, "-c", PRUNER, *arguments], check=False, capture_output=True, text=True)
     assert 0 == process.returncode, process.stderr
     seen = process.stdout.splitlines()
 
     assert len(seen) > 10
+    assert {"0 0", "0 1"} < set(seen)  # "0 1": died between the history and the files
     assert "0 0" == seen[-1]
-    assert any(one.split()[1] != "0" for one in seen)  # died between the two
-    assert "3 0" in seen or "2 0" in seen  # died before the first
 
 
 def test_files_that_were_left_are_found(opened, fill, place):

@@ -174,6 +174,7 @@ def test_pages_of_what_is_frequent_are_walked_in_their_order(registry, asked, in
     [
         (Query(metrics=[("a", ">=", 1.0)]), "ix_metric_value (name=? AND value>?)"),
         (Query(metrics=[("a", "==", 1.0)]), "ix_metric_value (name=? AND value=?)"),
+        (Query(metrics=[("a", "<=", 2.0), ("a", ">", 1.0)]), "ix_metric_value (name=? AND value>? AND value<?)"),
         (Query(words=("a",)), "word USING PRIMARY KEY (word>? AND word<?)"),
     ],
 )

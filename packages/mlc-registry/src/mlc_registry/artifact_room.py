@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlc_registry.backend import Backend
-    from mlc_registry.records import Leftover
+    from mlc_registry.records import Leftover, ModelVersion
     from mlc_registry.versions import Version
 
 __all__ = ["ArtifactRoom"]
@@ -33,6 +33,10 @@ class ArtifactRoom:
     def url(self) -> str:
         """The directory, or the address of the storage."""
         return self._backend.artifacts.url
+
+    def locate(self, published: ModelVersion) -> str:
+        """Return where the file or directory of *published* is kept, for people."""
+        return f"{self.url}/{published.directory}/{published.entry}".rstrip("/")
 
     def sweep(self, *, older_than: timedelta = DAY, dry_run: bool = True) -> Sequence[Leftover]:
         """Find what publishers that were killed have left, and remove it unless *dry_run*.

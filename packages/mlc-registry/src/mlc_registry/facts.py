@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOTHING",
+    "Said",
     "check_architecture",
     "check_dependencies",
     "check_facts",

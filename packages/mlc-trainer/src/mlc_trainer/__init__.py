@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         NonFiniteLossError,
         NonFiniteStepError,
         PreemptedError,
+        ProofError,
         ResumeWarning,
         RunBusyError,
         RunError,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mlc_trainer.models import ModelManager
     from mlc_trainer.observers import Observer, RunRecord, read_journal
     from mlc_trainer.presets import create_training_manager, quick_training_setup
+    from mlc_trainer.proving import Proof, prove
     from mlc_trainer.training_manager import TrainingManager
 
 __all__ = [
@@ -39,6 +41,8 @@ __all__ = [
     "Observer",
     "Position",
     "PreemptedError",
+    "Proof",
+    "ProofError",
     "ResumeWarning",
     "RunBusyError",
     "RunError",
@@ -48,6 +52,7 @@ __all__ = [
     "callbacks",
     "create_training_manager",
     "from_data",
+    "prove",
     "quick_training_setup",
     "read_config",
     "read_journal",
@@ -63,11 +68,12 @@ __getattr__, __dir__ = lazy_exports(
         "engine": "Engine Position",
         "errors": (
             "ConfigError FactoryError HorizonError NonFiniteLossError NonFiniteStepError PreemptedError "
-            "ResumeWarning RunBusyError RunError"
+            "ProofError ResumeWarning RunBusyError RunError"
         ),
         "experiment": "ExperimentManager",
         "models": "ModelManager",
         "observers": "Observer RunRecord read_journal",
+        "proving": "Proof prove",
         "presets": "create_training_manager quick_training_setup",
         "training_manager": "TrainingManager",
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Chart", "Line", "ticks"]
 
 WIDTH, HEIGHT = 460, 250
-LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 36
+LEFT, RIGHT, TOP, BOTTOM = 54, 10, 10, 36
 COLOURS = 8
+LARGEST = sys.float_info.max
 MOST_DOTS = 80
 """Points with a word about each; more of them would be a band."""
 
@@ -122,7 +124,7 @@ class _Axis:
     def around(cls, numbers: Sequence[float], first: float, last: float) -> _Axis:
         low, high = min(numbers), max(numbers)
         room = 0.05 * (high / 2 - low / 2) * 2 or abs(high) * 0.1 or 1.0
-        return cls(max(low - room, -1.7e308), min(high + room, 1.7e308), first, last)
+        return cls(max(low - room, -LARGEST), min(high + room, LARGEST), first, last)
 
     def at(self, value: float) -> float:
         span = self.high / 2 - self.low / 2  # the whole of it may be more than a number can be
@@ -137,11 +139,17 @@ def ticks(low: float, high: float, count: int) -> Sequence[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next((size * power for size in (1, 2, 5, 10) if size * power >= raw * 0.999), 10 * power)
     first = math.ceil(low / step - 1e-9)
-    return [float(f"{(first + i) * step:.12g}") for i in range(4 * count) if (first + i) * step <= high + 1e-9 * step]
+    places = ((first + i) * step for i in range(4 * count))
+    return [float(f"{one:.12g}") for one in places if math.isfinite(one) and one <= high + 1e-9 * step]
 
 
 def _scale(value: float, step: float | None) -> str:
     """Return *value* with the decimals that the *step* of its scale needs."""
+    if value == 0:
+        return "0"
+    if step is not None and step < 1e-3 and abs(value) < 1e-2:
+        digits, _, power = f"{value:.2e}".partition("e")
+        return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
     if step is not None and step >= 1e-4 and abs(value) < 1e5:
         return f"{value:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
     return number(value)
@@ -163,7 +171,9 @@ def _line(line: Line, level: _Axis, upright: _Axis) -> list[Markup]:
         for (x, y), (place, value) in zip(points, segment, strict=True):
             if few or len(points) == 1:
                 word = f"{line.label} {number(value)} at {place:.4g}"
-                parts.append(tag("circle", tag("title", word), cx=x, cy=y, r=2.2, class_=f"dot c{line.colour % COLOURS}"))
+                parts.append(
+                    tag("circle", tag("title", word), cx=x, cy=y, r=2.2, class_=f"dot c{line.colour % COLOURS}")
+                )
     return parts
 
 

@@ -6,7 +6,8 @@
     ├── ConfigError         ValueError    a configuration says what cannot be followed; names the key and what is close
     ├── FactoryError        ImportError   a class named in a configuration cannot be had, or is not what is needed there
     ├── RunError            RuntimeError  the run directory is not what the call expects
-    │   └── RunBusyError                  another process trains in it
+    │   ├── RunBusyError                  another process trains in it
+    │   └── ProofError                    a resumed run parts from an undisturbed one; names step and stream
     ├── HorizonError        ValueError    the schedule ends before the training that was asked for
     ├── PreemptedError      InterruptedError  the process was told to end; where training stands was saved
     └── NonFiniteLossError  ArithmeticError  the loss is NaN or infinite; nothing after the last good step is kept
@@ -24,6 +25,7 @@ __all__ = [
     "NonFiniteLossError",
     "NonFiniteStepError",
     "PreemptedError",
+    "ProofError",
     "ResumeWarning",
     "RunBusyError",
     "RunError",
@@ -44,6 +46,17 @@ class RunError(MlcError, RuntimeError):
 
 class RunBusyError(RunError):
     """Another process trains in the run directory."""
+
+
+class ProofError(RunError):
+    """A run that was killed and resumed parts from one that nothing disturbed."""
+
+    def __init__(self, message: str, *, step: int, stream: str) -> None:
+        super().__init__(message)
+        self.step = step
+        """The first step that differs."""
+        self.stream = stream
+        """What differs first at that step: the batch, the loss, the weights, the optimizer or other parts."""
 
 
 class HorizonError(MlcError, ValueError):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from mlc_core import CheckpointManager
     from mlc_trainer.config import ExperimentConfig
+    from mlc_trainer.data import Batches
     from mlc_trainer.engine import Engine
     from mlc_trainer.observers import Observer
 
@@ -199,6 +200,11 @@ class ExperimentManager:
     def export_model(self, path: Path | str) -> Path:
         """Write the weights as they are now to *path*; see `ModelManager.save`."""
         return self.get_model_manager().save(path)
+
+    @property
+    def training_batches(self) -> Batches:
+        """What is trained on."""
+        return self.setup()._training  # noqa: SLF001 - our own
 
     def evaluate(self, data_loader: Iterable[Sequence[Tensor]] | None = None) -> dict[str, float]:
         """Return loss and metrics over *data_loader*, pairs of input and target, or over the validation data."""

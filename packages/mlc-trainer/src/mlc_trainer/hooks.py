@@ -22,6 +22,7 @@ __all__ = [
     "mlc_trackers",
     "profiler",
     "resume_command",
+    "runs_command",
     "tensorboard",
     "train_command",
 ]
@@ -29,12 +30,13 @@ __all__ = [
 
 @hookimpl
 def mlc_commands() -> Mapping[str, Callable[[], click.Command]]:
-    """Offer `mlc train`, `resume`, `evaluate`, `infer` and `demo`."""
+    """Offer `mlc train`, `resume`, `evaluate`, `infer`, `runs` and `demo`."""
     return {
         "demo": demo_command,
         "evaluate": evaluate_command,
         "infer": infer_command,
         "resume": resume_command,
+        "runs": runs_command,
         "train": train_command,
     }
 
@@ -91,6 +93,13 @@ def infer_command() -> click.Command:
     from mlc_trainer.commands.using import infer
 
     return infer
+
+
+def runs_command() -> click.Command:
+    """List, show, compare, draw and report runs."""
+    from mlc_trainer.commands.runs import runs
+
+    return runs
 
 
 def demo_command() -> click.Command:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlc_trainer.errors import ConfigError
+from mlc_trainer.runs import names_of
+from mlc_trainer.timeline import curves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["draw_curves", "draw_predictions", "draw_samples", "first_samples"]
+    from mlc_trainer.runs import Run
+
+__all__ = ["draw_curves", "draw_predictions", "draw_runs", "draw_samples", "first_samples"]
 
 TRUTH, FOUND = "#2a9d4a", "#d1495b"
 
@@ -46,6 +50,31 @@ def draw_curves(journal: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_title(title)
         axes.grid(alpha=0.25)
         axes.legend(loc="best", fontsize=8)
+    _save(figure, path)
+
+
+def draw_runs(runs: Sequence[Run], metric: str, path: Path) -> None:
+    """Draw *metric* of several *runs* over epochs in one picture, PNG or SVG, with the places where they were resumed.
+
+    Raises:
+        ConfigError: If matplotlib is missing.
+    """
+    figure = _figure((8, 4.5))
+    axes = figure.add_subplot()
+    for number, (run, name) in enumerate(zip(runs, names_of(runs), strict=True)):
+        colour = f"C{number % 10}"
+        (curve,) = curves(run.timeline, [metric])
+        places = [place for place, _ in curve.points]
+        values = [float("nan") if value is None else value for _, value in curve.points]
+        axes.plot(places, values, label=_unread(name), marker=".", markersize=4, color=colour)
+        for restart in run.timeline.restarts:
+            axes.axvline(restart.place, color=colour, linestyle=":", linewidth=1.2)
+    if any(run.timeline.restarts for run in runs):
+        axes.plot([], [], color="0.4", linestyle=":", label="resumed")
+    axes.set_xlabel("epoch")
+    axes.set_title(_unread(metric))
+    axes.grid(alpha=0.25)
+    axes.legend(loc="best", fontsize=8)
     _save(figure, path)
 
 
@@ -151,6 +180,12 @@ def _errors(real: Tensor, predicted: Tensor) -> Tensor:
         red, green, blue = (int(colours[name][i : i + 2], 16) / 255 for i in (1, 3, 5))
         picture[where] = torch.tensor([red, green, blue])
     return picture
+
+
+def _unread(name: str) -> str:
+    """Return *name* such that no sign of it is taken for a formula, and no underscore for a line to leave out."""
+    shown = name.replace("\\", "").replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def _figure(size: tuple[float, float]) -> Any:

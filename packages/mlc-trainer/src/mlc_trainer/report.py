@@ -107,7 +107,11 @@ def _table(heads: Sequence[tuple[str, str]], rows: Sequence[tuple[str | None, Se
     """Return a table whose columns are called and look as *heads* say, in a frame that scrolls."""
     first = tag("tr", *[tag("th", *_foldable(name), class_=look or None, scope="col") for name, look in heads])
     body = [
-        tag("tr", *[tag("td", cell, class_=look or None) for cell, (_, look) in zip(cells, heads, strict=True)], class_=of)
+        tag(
+            "tr",
+            *[tag("td", cell, class_=look or None) for cell, (_, look) in zip(cells, heads, strict=True)],
+            class_=of,
+        )
         for of, cells in rows
     ]
     return tag("div", tag("table", tag("thead", first), tag("tbody", *body)), class_="scroll")
@@ -187,7 +191,9 @@ def _configuration(run: Run) -> Iterator[Markup]:
 def _setting(one: Setting, table: str) -> Markup:
     name = one.name.removeprefix(f"{table}.")
     hint = f"default: {setting(one.default)}" if one.chosen and one.has_default else None
-    return tag("tr", tag("td", name), tag("td", setting(one.value), title=hint), class_="chosen" if one.chosen else None)
+    return tag(
+        "tr", tag("td", name), tag("td", setting(one.value), title=hint), class_="chosen" if one.chosen else None
+    )
 
 
 def _environment(run: Run) -> Markup | None:
@@ -202,7 +208,9 @@ def _environment(run: Run) -> Markup | None:
         at = f", {moment(one.at)} UTC" if one.at else ""
         changes = [tag("li", change) for change in one.differences]
         what = tag("ul", *changes) if changes else tag("p", "Everything was as before.", class_="soft")
-        told.append(tag("div", tag("h3", f"Resumed from {one.source} in epoch {one.epoch}, at step {one.step}{at}"), what))
+        told.append(
+            tag("div", tag("h3", f"Resumed from {one.source} in epoch {one.epoch}, at step {one.step}{at}"), what)
+        )
     if told:
         parts.append(tag("div", *told))
     return tag("div", *parts, class_="aside") if parts else None

@@ -25,7 +25,7 @@ def charts_of(run: Run) -> Sequence[Chart]:
     wholes = [name for name in WHOLES if name in names]
     parts = [name for name in names if name.endswith("_loss") and name not in WHOLES]
     others = [name for name in names if name not in {*wholes, *parts, "lr"}]
-    groups = [("Loss", wholes), ("Parts of the loss", parts)]
+    groups: list[tuple[str, Sequence[str]]] = [("Loss", wholes), ("Parts of the loss", parts)]
     groups += [(members[0].replace("_", " "), members) for members in families(others)]
     charts = [_over_epochs(run, title, members) for title, members in groups if members]
     return [*charts, *_over_steps(run, with_losses=not charts)]

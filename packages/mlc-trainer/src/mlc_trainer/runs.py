@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -22,12 +22,13 @@ from mlc_trainer.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from mlc_core.records import Mode, Saved
     from mlc_trainer.config import ExperimentConfig
-    from mlc_trainer.timeline import Epoch
+    from mlc_trainer.timeline import EpochRecord
 
-__all__ = ["Run", "State", "direction", "find_runs", "read_environment", "read_run"]
+__all__ = ["Run", "State", "direction", "find_runs", "names_of", "read_environment", "read_run"]
 
 State = Literal["running", "finished", "stopped", "killed", "unfinished", "damaged"]
 DEEPEST = 4
@@ -73,16 +74,16 @@ class Run:
         return self.timeline.epochs[-1].number if self.timeline.epochs else 0
 
     @property
-    def last(self) -> Epoch | None:
+    def last(self) -> EpochRecord | None:
         """The last epoch that ended."""
         return self.timeline.epochs[-1] if self.timeline.epochs else None
 
     @property
-    def best(self) -> Epoch | None:
+    def best(self) -> EpochRecord | None:
         """The best epoch by the monitored metric; None where nothing is monitored or measured."""
         return None if self.monitor is None else self.best_by(self.monitor)
 
-    def best_by(self, monitor: Monitor) -> Epoch | None:
+    def best_by(self, monitor: Monitor) -> EpochRecord | None:
         """Return the best epoch by *monitor*, the earlier of two equals."""
         best, best_value = None, None
         for epoch in self.timeline.epochs:
@@ -93,7 +94,9 @@ class Run:
 
     @property
     def changed(self) -> float:
-        """When something last happened to it, in seconds since 1970."""
+        """When something last happened to it, in seconds since 1970: as the journal has it, or else the directory."""
+        if self.timeline.told_at is not None:
+            return datetime.fromisoformat(self.timeline.told_at).timestamp()
         newest = 0.0
         for name in ("", *MARKS):
             with suppress(OSError):
@@ -121,7 +124,7 @@ def read_run(path: Path) -> Run:
     """
     if _is_run(path):
         return _read(path)
-    msg = f"{path} is not the directory of a run: it has no {', '.join(MARKS)}"
+    msg = f"{path} is not the directory of a run: it has neither {' nor '.join(MARKS)}"
     below = list(_paths(path, 1)) if path.is_dir() else []
     if below:
         msg += f"; there is one at {below[0]}" if len(below) == 1 else f"; `mlc runs ls {path}` lists those below it"
@@ -130,24 +133,31 @@ def read_run(path: Path) -> Run:
 
 def read_environment(run: Run) -> Mapping[str, Any]:
     """Return what the newest checkpoint of *run* that can be read says about the machine it was saved on."""
-    storage = LocalStorage(run.path / "checkpoints" / run.model_name)
     for saved in reversed(run.checkpoints):
         with suppress(CheckpointError, OSError, ValueError):
+            storage = LocalStorage(run.path / "checkpoints" / run.model_name)
             found = CheckpointReader(storage, saved).raw_tree("environment")
             if isinstance(found, dict):
                 return found
     return {}
 
 
+def names_of(runs: Sequence[Run]) -> Sequence[str]:
+    """Return a name for each of *runs*: that of its directory, or the path where two have the same."""
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+
+
 def direction(metric: str, runs: Sequence[Run]) -> Mode | None:
     """Return whether less or more of *metric* is better: as the *runs* monitor it, or as its name says, or None."""
-    for run in runs:
-        monitor = run.monitor
-        if monitor is not None and (metric == monitor.metric or metric.startswith(f"{monitor.metric}_")):
-            return monitor.mode
+    monitors = {run.monitor.metric: run.monitor.mode for run in runs if run.monitor is not None}
+    if metric in monitors:
+        return monitors[metric]
     if any(word in metric for word in LESS):
         return "min"
-    return "max" if any(word in metric for word in MORE) else None
+    if any(word in metric for word in MORE):
+        return "max"
+    return next((mode for name, mode in monitors.items() if metric.startswith(f"{name}_")), None)
 
 
 # ---------------------------------------------------------------------- the inside
@@ -188,14 +198,11 @@ def _read(path: Path) -> Run:
     with suppress(OSError, ValueError):
         run_id = (path / "run_id").read_text(encoding="ascii").strip()
     model_name = config.model.name if config is not None else _only_model(directory)
-    checkpoints, links, remembered = _look(LocalStorage(directory.checkpoints / model_name), problems)
+    checkpoints, links, remembered = _look(directory.checkpoints / model_name, problems)
     if config is not None:
-        monitor: Monitor | None = Monitor(
-            metric=config.checkpoints.monitor_metric, mode=cast("Mode", config.checkpoints.mode)
-        )
-    else:
-        monitor = remembered
-    is_own = config is None and not (path / "run_id").exists()
+        kept = config.checkpoints
+        remembered = Monitor(metric=kept.monitor_metric, mode=kept.mode)
+    is_own = config is None and directory.journal.exists() and not (path / "run_id").exists()
     return Run(
         path=path,
         id=run_id,
@@ -203,7 +210,7 @@ def _read(path: Path) -> Run:
         state=_state(directory, timeline, is_own=is_own) if readable and (config is not None or is_own) else "damaged",
         config=config,
         timeline=timeline,
-        monitor=monitor,
+        monitor=remembered,
         checkpoints=checkpoints,
         links=links,
         problems=problems,
@@ -237,13 +244,14 @@ def _only_model(directory: RunDirectory) -> str:
     return found[0] if found else "model"
 
 
-def _look(storage: LocalStorage, problems: list[str]) -> tuple[Sequence[Saved], Mapping[str, str], Monitor | None]:
-    """Return the checkpoints in *storage*, the links to them, and what was monitored when they were saved."""
+def _look(place: Path, problems: list[str]) -> tuple[Sequence[Saved], Mapping[str, str], Monitor | None]:
+    """Return the checkpoints at *place*, the links to them, and what was monitored when they were saved."""
     try:
+        storage = LocalStorage(place)
         index = Index(storage)
         problems += [f"{name}: {error}" for name, error in index.damaged.items()]
         links = {name: entry for name, entry in index.pointers.items() if name in {"best", "latest", "final"}}
         return index.saved, links, remembered_monitor(read_history(storage))
-    except (CheckpointError, OSError) as error:
-        problems.append(str(error))
+    except (CheckpointError, OSError, ValueError) as error:  # no path holds every name that a configuration can
+        problems.append(f"{place}: {error}")
         return (), {}, None

@@ -38,7 +38,7 @@ def settings_of(config: ExperimentConfig) -> Sequence[Setting]:
 
 def different_settings(configs: Sequence[ExperimentConfig]) -> Mapping[str, Sequence[Any]]:
     """Return the settings in which *configs* differ, each with its value in every one of them, None where unset."""
-    found = [{one.name: one.value for one in settings_of(config)} for config in configs]
+    found = [{one.name: one.value for one in settings_of(config) if one.value != {}} for config in configs]
     names = dict.fromkeys(name for each in found for name in each)
     values = {name: [each.get(name) for each in found] for name in names}
     return {name: row for name, row in values.items() if any(one != row[0] for one in row)}
@@ -52,14 +52,16 @@ def _settings(record: Any, path: tuple[str, ...]) -> Iterator[Setting]:
         elif isinstance(value, Mapping) and value:
             yield from _options(value, here)
         else:
-            yield Setting(name=".".join(here), value=value, **_default(field))
+            parts = isinstance(value, tuple) and any(attrs.has(type(one)) for one in value)
+            plain = [attrs.asdict(one) for one in value] if parts else value
+            yield Setting(name=".".join(here), value=plain, **_default(field))
 
 
 def _default(field: attrs.Attribute[Any]) -> dict[str, Any]:
     if field.default is attrs.NOTHING:
         return {}
-    made = isinstance(field.default, attrs.Factory)  # type: ignore[arg-type]
-    return {"default": field.default.factory() if made else field.default, "has_default": True}
+    make = getattr(field.default, "factory", None)
+    return {"default": field.default if make is None else make(), "has_default": True}
 
 
 def _options(options: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Setting]:

@@ -14,11 +14,11 @@ from mlc_trainer.observers.journal import metrics_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Curve", "Epoch", "Restart", "Timeline", "curves", "families"]
+__all__ = ["Curve", "EpochRecord", "Restart", "Timeline", "curves", "families"]
 
 
 @attrs.frozen(kw_only=True)
-class Epoch:
+class EpochRecord:
     """An epoch that ended."""
 
     number: int
@@ -70,7 +70,7 @@ class Curve:
 class Timeline:
     """What happened in a run, in order."""
 
-    epochs: Sequence[Epoch] = ()
+    epochs: Sequence[EpochRecord] = ()
     """Each once: of one that was told twice, what was told last."""
     restarts: Sequence[Restart] = ()
     steps: Sequence[tuple[float, Mapping[str, float | None]]] = ()
@@ -90,7 +90,7 @@ class Timeline:
     @classmethod
     def read(cls, journal: Iterable[Mapping[str, Any]]) -> Timeline:
         """Return what *journal* tells; lines that make no sense tell nothing."""
-        lines = [line for line in journal if _is_count(line.get("epoch")) and _is_count(line.get("step"))]
+        lines = [line for line in journal if _makes_sense(line)]
         if not lines:
             return cls()
         seconds, total = _seconds(lines)
@@ -104,11 +104,11 @@ class Timeline:
         times = [line["at"] for line in lines if _time(line) is not None]
         last = lines[-1]
         return cls(
-            epochs=[_epoch(epochs[number], seconds.get(number)) for number in sorted(epochs)],
-            restarts=[_restart(line, place(line)) for line in lines if line.get("event") == "resumed"],
-            steps=[
+            epochs=tuple(_epoch(epochs[number], seconds.get(number)) for number in sorted(epochs)),
+            restarts=tuple(_restart(line, place(line)) for line in lines if line.get("event") == "resumed"),
+            steps=tuple(
                 (place(logged[step]) if per_epoch else float(step), _numbers(logged[step])) for step in sorted(logged)
-            ],
+            ),
             latest=(last["epoch"], last["step"]),
             ended=last.get("event") == "ended",
             error=_text(last.get("error")) if last.get("event") == "ended" else None,
@@ -148,9 +148,9 @@ def families(names: Sequence[str]) -> Sequence[Sequence[str]]:
     ]
 
 
-def _epoch(line: Mapping[str, Any], seconds: float | None) -> Epoch:
+def _epoch(line: Mapping[str, Any], seconds: float | None) -> EpochRecord:
     at = line["at"] if _time(line) else None
-    return Epoch(number=line["epoch"], step=line["step"], metrics=_numbers(line), seconds=seconds, at=at)
+    return EpochRecord(number=line["epoch"], step=line["step"], metrics=_numbers(line), seconds=seconds, at=at)
 
 
 def _restart(line: Mapping[str, Any], place: float) -> Restart:
@@ -212,6 +212,10 @@ def _time(line: Mapping[str, Any]) -> datetime | None:
     except (KeyError, TypeError, ValueError):
         return None
     return found if found.tzinfo is not None else None
+
+
+def _makes_sense(line: Mapping[str, Any]) -> bool:
+    return isinstance(line.get("event"), str) and _is_count(line.get("epoch")) and _is_count(line.get("step"))
 
 
 def _is_count(value: object) -> bool:

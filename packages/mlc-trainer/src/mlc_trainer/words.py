@@ -10,7 +10,10 @@ __all__ = ["duration", "moment", "number", "setting"]
 
 def number(value: float | None) -> str:
     """Return *value* in four digits; what is no number is a dash."""
-    return "–" if value is None else f"{value:#.4g}".rstrip(".").replace("e-0", "e-").replace("e+0", "e")
+    if value is None:
+        return "–"
+    digits, _, power = f"{value:#.4g}".partition("e")
+    return f"{digits.rstrip('.')}e{int(power)}" if power else digits.rstrip(".")
 
 
 def duration(seconds: float | None) -> str:

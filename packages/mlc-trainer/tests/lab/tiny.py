@@ -1,6 +1,7 @@
 """A model and data so small that a whole run takes a tenth of a second: what the tests' configurations name."""
 
 import random
+import time
 
 import numpy as np
 import torch
@@ -83,6 +84,66 @@ class Ill(Images):
     def __getitem__(self, index):
         image, truth = super().__getitem__(index)
         return (image * float("nan") if index == 5 else image), truth
+
+
+class Moody(Blobs):
+    """Counts how often it was asked, and nobody saves that."""
+
+    def training(self):
+        """Return images that get brighter."""
+        return Brightening(**self._facts, first=0)
+
+
+class Brightening(Images):
+    """As its name says."""
+
+    asked = 0
+
+    def __getitem__(self, index):
+        image, truth = super().__getitem__(index)
+        Brightening.asked += 1
+        return image + Brightening.asked, truth
+
+
+class Timely(Blobs):
+    """Depends on the time of the day."""
+
+    def training(self):
+        """Return images of now."""
+        return Now(**self._facts, first=0)
+
+
+class Now(Images):
+    """As its name says."""
+
+    def __getitem__(self, index):
+        image, truth = super().__getitem__(index)
+        return image + time.time() % 1, truth
+
+
+class Forgetful(Net):
+    """Counts its steps in a place that is not saved."""
+
+    steps = 0
+
+    def forward(self, image):
+        """Return logits that grow."""
+        self.steps += self.training
+        return super().forward(image) * (1 + self.steps)
+
+
+class Amnesiac(torch.optim.SGD):
+    """Keeps something beside its state."""
+
+    steps = 0
+
+    def step(self, closure=None):
+        """Go further each time."""
+        self.steps += 1
+        for group in self.param_groups:
+            for one in group["params"]:
+                one.grad.mul_(self.steps)
+        return super().step(closure)
 
 
 class Hopeless(Blobs):

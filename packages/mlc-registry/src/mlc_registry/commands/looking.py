@@ -105,7 +105,9 @@ def show(spec: str, root: str, *, include_prereleases: bool, as_json: bool) -> N
 
 @click.command()
 @spec_argument
-@click.option("--path", "only_path", is_flag=True, help="Print the path of the files, which are brought if need be, and nothing else.")
+@click.option(
+    "--path", "only_path", is_flag=True, help="Print the path of the files, which are brought if need be, and no more."
+)
 @pre_option
 @root_option
 @json_option

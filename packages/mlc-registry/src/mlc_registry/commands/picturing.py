@@ -57,9 +57,9 @@ class Picture:
 @root_option
 @json_option
 def tree(name: str | None, limit: int | None, below: str | None, root: str, *, as_json: bool) -> None:
-    """Draw the versions of a model, or of all, as a tree: major versions, minor versions, versions.
+    """Draw the versions of a model, or of all, as a tree.
 
-    As in: mlc registry tree brain-tissue
+    Major versions, minor versions, versions, as in: mlc registry tree brain-tissue
 
     The highest come first. Each says where stages point to it, whether it is a pre-release, yanked or removed, and what
     it was made from. What is left out is told at the end.
@@ -85,9 +85,10 @@ def tree(name: str | None, limit: int | None, below: str | None, root: str, *, a
 @root_option
 @json_option
 def rebuild(root: str, *, as_json: bool) -> None:
-    """Make the directories for people anew from the database, and remove what does not belong there.
+    """Make the directories for people anew.
 
-    They lie in `models` beside the database, or where --view says. Nothing reads them.
+    What they show comes from the database, and what does not belong there is removed. They lie in `models`
+    beside the database, or where --view says. Nothing reads them.
     """
     with open_registry(root) as opened:
         count, place = opened.view.rebuild(), opened.view.root

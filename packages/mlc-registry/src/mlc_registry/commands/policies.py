@@ -76,9 +76,10 @@ def show_policy(root: str, *, as_json: bool) -> None:
 @root_option
 @json_option
 def set_policy(file: str, expected: str | None, reason: str, actor: str | None, root: str, *, as_json: bool) -> None:
-    """Let the policy in FILE hold from now on: TOML, or JSON if its name ends in .json.
+    """Let the policy in a file hold from now on.
 
-    What is at a stage stays there. The history keeps every policy that ever held.
+    FILE is TOML, or JSON if its name ends in .json. What is at a stage stays there. The history keeps every
+    policy that ever held.
     """
     new = Policy.load(file)
     old = None if expected is None else Policy.load(expected)
@@ -152,7 +153,10 @@ def approve(spec: str, stage: str, reason: str, actor: str | None, root: str, *,
 @root_option
 @json_option
 def withdraw(spec: str, stage: str, reason: str, actor: str | None, root: str, *, as_json: bool) -> None:
-    """Take an approval back; what was promoted with it stays where it is."""
+    """Take an approval back.
+
+    What was promoted with it stays where it is.
+    """
     name, reference = parse_reference(spec)
     with open_registry(root) as opened:
         version = opened.resolve(name, str(reference)).version

@@ -109,9 +109,9 @@ def register(
         published = opened.register_model(
             name, version, path, read_metadata(pairs) or None, **said, actor=actor, transfer=transfer
         )
-        place = opened.resolve(name, published.version).path
+        path, place = opened.resolve(name, published.version).path, opened.artifacts.locate(published)
     if as_json:
-        print_json({**version_facts(published, ()), "path": str(place)})
+        print_json({**version_facts(published, ()), "path": str(path)})
     else:
         click.echo(f"{published.model} {published.version} is published: {place}")
 

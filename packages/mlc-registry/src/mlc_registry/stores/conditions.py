@@ -53,7 +53,7 @@ class Condition:
     number: int
     """Its place in the query, by which its values are named."""
     detail: str = ""
-    """The sign of a comparison."""
+    """The sign of a comparison, or those of two that make an interval."""
 
     @property
     def is_ordered(self) -> bool:
@@ -83,7 +83,10 @@ class Condition:
             held = (table.c.kind == first) & (table.c.value == second)
         elif self.kind == "metric":
             value = table.c.value + ZERO if walks else table.c.value
-            held = (table.c.name == first) & SIGNS[self.detail](value, second)
+            sign, _, other = self.detail.partition(" ")
+            held = (table.c.name == first) & SIGNS[sign](value, second)
+            if other:
+                held &= SIGNS[other](value, bindparam(f"third{self.number}"))
         else:
             held = (table.c.word >= first) & (table.c.word < second)
         return held
@@ -97,20 +100,39 @@ class Condition:
 
 def read_conditions(query: Query) -> tuple[tuple[Condition, ...], dict[str, Any]]:
     """Return the conditions of *query*, and their values by name."""
-    given: list[tuple[str, str, Any, Any]] = []
+    given: list[tuple[Any, ...]] = []
     if query.model is not None:
         given.append(("model", "", query.model, None))
     if query.stage is not None:
         given.append(("stage", "", query.stage, None))
     given += [("key" if value is None else "tag", "", key, value) for key, value in query.tags.items()]
     given += [("mark", "", one, value) for one in KINDS if (value := getattr(query, one)) is not None]
-    given += [("metric", sign, name, value) for name, sign, value in query.metrics]
+    given += _read_metrics(query)
     given += [("word", "", one, None) for one in query.words[:-1]]
     given += [("beginning", "", one, one + LAST) for one in query.words[-1:]]
-    conditions = tuple(Condition(kind, number, detail) for number, (kind, detail, _, _) in enumerate(given))
-    values = {f"first{number}": first for number, (_, _, first, _) in enumerate(given)}
-    values |= {f"second{number}": second for number, (*_, second) in enumerate(given) if second is not None}
+    conditions = tuple(Condition(kind, number, detail) for number, (kind, detail, *_) in enumerate(given))
+    values = {
+        f"{place}{number}": value
+        for number, (_, _, *kept) in enumerate(given)
+        for place, value in zip(("first", "second", "third"), kept, strict=False)
+        if value is not None
+    }
     return conditions, values
+
+
+def _read_metrics(query: Query) -> list[tuple[Any, ...]]:
+    """Return the comparisons, those of one metric with a lower and an upper bound as one: few may be in between."""
+    given: list[tuple[Any, ...]] = []
+    for name in dict.fromkeys(name for name, _, _ in query.metrics):
+        of_name = [(sign, value) for each, sign, value in query.metrics if each == name]
+        lower = [one for one in of_name if one[0] in {">", ">="}]
+        upper = [one for one in of_name if one[0] in {"<", "<="}]
+        paired = min(len(lower), len(upper))
+        for (above, low), (below, high) in zip(lower, upper, strict=False):
+            given.append(("metric", f"{above} {below}", name, low, high))
+        rest = [one for one in of_name if one[0] == "=="] + lower[paired:] + upper[paired:]
+        given += [("metric", sign, name, value) for sign, value in rest]
+    return given
 
 
 def count_matches(condition: Condition) -> Select[Any]:

@@ -68,7 +68,7 @@ def queries() -> st.SearchStrategy[Query]:
 
 
 @attrs.define
-class Known:
+class _Known:
     """What was said about one version."""
 
     published: ModelVersion
@@ -109,7 +109,7 @@ class _Change:
     yanked: bool
     stage: str | None
 
-    def make(self, store: Store, known: list[Known]) -> None:
+    def make(self, store: Store, known: list[_Known]) -> None:
         """Let it happen, and note it."""
         one = known[self.which % len(known)]
         model, version = one.published.model, one.published.version
@@ -143,7 +143,7 @@ class SearchesContract:
     def test_searches_find_what_comparing_finds(self, store: Store) -> None:
         """Whatever was published, tagged, noted, yanked and promoted, and however much of it a page holds."""
         numbers = itertools.count(1)
-        known: list[Known] = []
+        known: list[_Known] = []
 
         @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
         @given(
@@ -155,7 +155,7 @@ class SearchesContract:
         def check(said: list[Any], changes: list[_Change], asked: list[Query], limit: int) -> None:
             for one in said:
                 published = publish(store, f"{next(numbers)}.0.0", **one)
-                known.append(Known(published, one["tags"], one["notes"]))
+                known.append(_Known(published, one["tags"], one["notes"]))
             for change in changes if known else ():
                 change.make(store, known)
             for query in asked:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mlc_registry.protocols import Statements, Store
 
-__all__ = ["StatementsContract"]
+__all__ = ["StatementsContract", "get_statements"]
 
 ONE = Version.parse("1.0.0")
 TWO = Version.parse("2.0.0")
@@ -68,6 +68,40 @@ class StatementsContract:
 
         assert () == tuple(store.list_stages("net"))
         assert ["approved"] == [one.kind for one in store.list_changes("net", stage="production")]
+
+    def test_details_are_kept_with_a_move(self, store: Store, statements: Statements) -> None:
+        """As the objections to a promotion that was forced."""
+        moved: dict[str, Any] = {"kind": "promoted", "expected": None, **ANN}
+        store.move_stage("net", "production", ONE, details="why not", **moved)
+        store.move_stage("net", "production", TWO, **moved)
+
+        assert ["why not", ""] == [one.details for one in store.list_changes("net", stage="production")]
+
+    @pytest.mark.parametrize("taken_back", ["rolled back", "yanked", "removed", "withdrawn", "configured"])
+    def test_what_is_taken_back_stops_a_move(self, store: Store, statements: Statements, taken_back: str) -> None:
+        """If it was taken back since the line that was seen, and not of another model."""
+        publish(store, "1.0.0", model="other")
+        ledger = getattr(store, "ledger", None)
+        assert ledger is not None  # whoever keeps statements keeps them in a ledger
+        moved: dict[str, Any] = {"kind": "promoted", "expected": None, **ANN}
+        store.move_stage("net", "staging", ONE, **moved)
+        statements.state("net", ONE, kind="approved", stage="production", **ANN)
+        before = ledger.read_head()[0]
+        store.set_yanked("other", ONE, yanked=True, **ANN)
+        store.move_stage("net", "staging", TWO, seen=before, **moved)
+        steps: dict[str, Callable[[], object]] = {
+            "rolled back": lambda: store.move_stage("net", "staging", ONE, kind="rolled back", expected=TWO, **ANN),
+            "yanked": lambda: store.set_yanked("net", ONE, yanked=True, **ANN),
+            "removed": lambda: statements.remove("net", ONE, **ANN),
+            "withdrawn": lambda: statements.state("net", ONE, kind="withdrawn", stage="production", **ANN),
+            "configured": lambda: statements.write_policy("{}", **ANN),
+        }
+        steps[taken_back]()
+
+        with pytest.raises(StageConflictError, match="meanwhile"):
+            store.move_stage("net", "production", TWO, seen=before, **moved)
+        assert store.find_staged("net", "production") is None
+        store.move_stage("net", "production", TWO, seen=ledger.read_head()[0], **moved)
 
     def test_tags_are_set_and_taken_off(self, store: Store, statements: Statements) -> None:
         """The others stay, and the history has a line about every change, and none if nothing did."""

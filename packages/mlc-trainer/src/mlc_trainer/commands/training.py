@@ -7,22 +7,32 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlc_hooks.console import json_option
+from mlc_hooks.console import json_option, print_json
 from mlc_trainer.commands.shared import allow_local_modules, plain_warnings, print_metrics
 
 if TYPE_CHECKING:
+    from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.experiment import ExperimentManager
     from mlc_trainer.observers import Observer
 
 __all__ = ["resume", "train"]
 
 
+prove_option = click.option(
+    "--prove",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Do not train here: train a little in DIR, undisturbed, and killed and resumed, and compare every step.",
+)
+
+
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run lies. Default: runs/NAME-OF-CONFIG.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting: training.num_epochs=5.")
+@prove_option
 @json_option
-def train(config: Path, run_dir: Path | None, settings: tuple[str, ...], *, as_json: bool) -> None:
+def train(config: Path, run_dir: Path | None, settings: tuple[str, ...], prove: Path | None, *, as_json: bool) -> None:
     """Train a model from CONFIG, a TOML or JSON file.
 
     The run directory gets the resolved configuration, a journal (metrics.jsonl) and checkpoints: the latest state
@@ -36,6 +46,9 @@ def train(config: Path, run_dir: Path | None, settings: tuple[str, ...], *, as_j
     from mlc_trainer.experiment import ExperimentManager
 
     allow_local_modules()
+    if prove is not None:
+        _prove(read_config(config, settings), prove, as_json=as_json)
+        return
     directory = run_dir or Path("runs") / config.stem
     with plain_warnings():
         experiment = ExperimentManager(read_config(config, settings), directory, observers=_screen(as_json=as_json))
@@ -45,20 +58,38 @@ def train(config: Path, run_dir: Path | None, settings: tuple[str, ...], *, as_j
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--epochs", type=click.IntRange(min=1), help="Train so many more epochs, not to the configured total.")
+@prove_option
 @json_option
-def resume(run_dir: Path, epochs: int | None, *, as_json: bool) -> None:
+def resume(run_dir: Path, epochs: int | None, prove: Path | None, *, as_json: bool) -> None:
     """Go on with the run in RUN_DIR from its latest checkpoint.
 
     Data order, dropout, augmentation, optimizer, schedule and metrics go on where they were, in the middle of an
     epoch too. What is not as it was when the checkpoint was saved (another version, another number of threads) is
     named, because then the rest need not be equal to the bit.
     """
+    from mlc_trainer.directory import RunDirectory
     from mlc_trainer.experiment import ExperimentManager
 
     allow_local_modules()
+    if prove is not None:
+        _prove(RunDirectory(run_dir).read_config(), prove, as_json=as_json)
+        return
     with plain_warnings():
         experiment = ExperimentManager.from_run(run_dir, observers=_screen(as_json=as_json))
         _report(experiment, experiment.resume_training(epochs), as_json=as_json)
+
+
+def _prove(config: ExperimentConfig, place: Path, *, as_json: bool) -> None:
+    from mlc_trainer.proving import prove
+
+    proof = prove(config, place)
+    if as_json:
+        print_json({"steps": proof.steps, "killed_at": proof.killed_at, "resumed_from": proof.resumed_from})
+        return
+    click.echo(
+        f"killed with SIGKILL after step {proof.killed_at}, resumed from step {proof.resumed_from}: batches, losses, "
+        f"weights, optimizer and schedules of all {proof.steps} steps are those of an undisturbed run, to the bit"
+    )
 
 
 def _screen(*, as_json: bool) -> tuple[Observer, ...]:
