@@ -226,7 +226,7 @@ def test_registry_is_made_at_a_place_of_any_name(tmp_path, weights):
     with ModelRegistry(place) as registry:
         registry.register_model("net", "1.0.0", weights())
 
-    assert ["artifacts", "registry.db"] == sorted(one.name for one in place.iterdir() if "-" not in one.name)
+    assert ["artifacts", "models", "registry.db"] == sorted(one.name for one in place.iterdir() if "-" not in one.name)
 
 
 def test_what_is_no_database_is_refused(tmp_path):

@@ -242,10 +242,10 @@ def test_what_is_monitored_says_which_way_for_its_family(trained):
 
 def test_chosen_settings_are_those_that_are_not_the_defaults(configure):
     """And those that somebody must choose."""
-    config = configure(optimizer={"options": {"lr": 0.1}}, training={"seed": 3})
+    config = configure(optimizer={"options": {"lr": 0.1, "deep": {"er": 1}}}, training={"seed": 3})
     chosen = {one.name: one.value for one in settings_of(config) if one.chosen}
 
-    assert {"model.factory", "optimizer.options.lr", "training.seed", "training.num_epochs"} <= chosen.keys()
+    assert {"model.factory", "optimizer.options.lr", "optimizer.options.deep.er", "training.seed"} <= chosen.keys()
     assert not {"model.name", "optimizer.name", "data.shuffle", "scheduler", "model.options"} & chosen.keys()
 
 

@@ -1,6 +1,7 @@
 """`mlc runs`."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,20 @@ def test_every_command_teaches_with_an_example(mlc, name):
     assert 0 == done.code
     assert re.search(rf"Examples?:\n +mlc runs {name} ", done.out)
     assert f"  {name} " in mlc("runs", "--help").out
+
+
+def test_run_of_another_process_runs_until_that_is_killed(mlc, start, config_file, tmp_path):
+    """With SIGKILL, of which nobody could write anything down."""
+    run_dir = tmp_path / "run"
+    process = start("train", config_file(training={"num_epochs": 5000}), "--run-dir", run_dir)
+    try:
+        while process.poll() is None and not (run_dir / "checkpoints/model/epoch_1").exists():
+            time.sleep(0.05)
+        (running,) = mlc("runs", "ls", run_dir, "--json").json
+    finally:
+        process.kill()
+        process.communicate()
+    (run,) = mlc("runs", "ls", run_dir, "--json").json
+
+    assert ("running", "killed") == (running["state"], run["state"])
+    assert 5000 == run["planned"] > run["epochs"] >= running["epochs"] >= 1

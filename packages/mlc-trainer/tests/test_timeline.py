@@ -148,7 +148,12 @@ def test_what_was_told_twice_counts_once():
 
 def test_missing_metrics_are_gaps():
     """So is null, which is what a journal has for what is not finite, and an epoch without a line."""
-    lines = [epoch_line(1, a=1.0, b=1.0), epoch_line(2, a=None), epoch_line(3, a=3.0, b=math.nan), epoch_line(5, a=5.0)]
+    lines = [
+        epoch_line(1, a=1.0, b=1.0),
+        epoch_line(2, a=None, b=10**400),
+        epoch_line(3, a=3.0, b=math.nan),
+        epoch_line(5, a=5.0),
+    ]
     first, second = curves(Timeline.read(lines), ["a", "b"])
 
     assert [(1.0, 1.0), (2.0, None), (3.0, 3.0), (4.0, None), (5.0, 5.0)] == first.points

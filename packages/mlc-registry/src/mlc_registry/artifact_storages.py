@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mlc_registry.sources import Member, Source
     from mlc_registry.versions import Version
 
-__all__ = ["StorageArtifacts"]
+__all__ = ["StorageArtifacts", "Upload"]
 
 OWNER = b"mlc-registry artifacts of "
 PIECE = 4 << 20

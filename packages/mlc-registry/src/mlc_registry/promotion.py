@@ -34,6 +34,7 @@ __all__ = [
     "get_statements",
     "promote",
     "read_policy",
+    "read_position",
     "rollback",
 ]
 

@@ -137,20 +137,21 @@ class View:
         lines = lines[:AT_ONCE]
         if not lines:
             return
-        affected: dict[str, set[str]] = {}
         for one in lines:
-            if one.model:
-                affected.setdefault(one.model, set()).update(filter(None, (one.before, one.after)))
-        for model, texts in affected.items():
-            stages = self._store.list_stages(model)
-            for text in texts:
-                found = self._store.find(model, Version.parse(text))
-                if found is not None:
-                    self._draw_version(found, stages)
-            self._draw_links(model, stages)
-        position.write(lines[-1])
+            self._draw_line(one)
+            position.write(one)  # each one: whoever is killed has come further all the same
         if len(lines) == AT_ONCE:
             log.warning("the directories in %s are behind; mlc registry rebuild brings them up to date", self._root)
+
+    def _draw_line(self, line: Line) -> None:
+        if not line.model:
+            return
+        stages = self._store.list_stages(line.model)
+        for text in filter(None, {line.before, line.after}):
+            found = self._store.find(line.model, Version.parse(text))
+            if found is not None:
+                self._draw_version(found, stages)
+        self._draw_links(line.model, stages)
 
     def _draw_all(self, position: _Position) -> int:
         ledger: Ledger | None = getattr(self._store, "ledger", None)

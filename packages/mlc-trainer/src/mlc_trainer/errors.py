@@ -9,7 +9,7 @@
     │   ├── RunBusyError                  another process trains in it
     │   └── ProofError                    a resumed run parts from an undisturbed one; names step and stream
     ├── HorizonError        ValueError    the schedule ends before the training that was asked for
-    ├── PreemptedError      InterruptedError  the process was told to end; where training stands was saved
+    ├── PreemptedError      RuntimeError  the process was told to end; where training stands was saved
     └── NonFiniteLossError  ArithmeticError  the loss is NaN or infinite; nothing after the last good step is kept
         └── NonFiniteStepError               at one step, which was not taken; a run that rolls back goes on from it
 """
@@ -71,7 +71,7 @@ class NonFiniteStepError(NonFiniteLossError):
     """The loss or its gradient is NaN or infinite at a step, which was not taken."""
 
 
-class PreemptedError(MlcError, InterruptedError):
+class PreemptedError(MlcError, RuntimeError):
     """The process was told to end by a signal; where training stands was saved."""
 
     def __init__(self, message: str, *, signal: int) -> None:

@@ -37,7 +37,7 @@ def lock(
     include_prereleases: bool,
     as_json: bool,
 ) -> None:
-    """Choose versions that work together, and keep the choice in a file.
+    """Choose versions that work together, and keep them.
 
     As in: mlc registry lock app@^2 decoder@^1
 

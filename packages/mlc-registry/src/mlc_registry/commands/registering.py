@@ -109,9 +109,9 @@ def register(
         published = opened.register_model(
             name, version, path, read_metadata(pairs) or None, **said, actor=actor, transfer=transfer
         )
-        path, place = opened.resolve(name, published.version).path, opened.artifacts.locate(published)
+        found, place = opened.resolve(name, published.version), opened.artifacts.locate(published)
     if as_json:
-        print_json({**version_facts(published, ()), "path": str(path)})
+        print_json({**version_facts(published, ()), "path": str(found.path)})
     else:
         click.echo(f"{published.model} {published.version} is published: {place}")
 
