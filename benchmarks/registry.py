@@ -49,7 +49,7 @@ def fill_ours(root: Path, count: int) -> None:
     import sqlalchemy
 
     from mlc_registry import ModelRegistry, Version
-    from mlc_registry.chain import START, seal
+    from mlc_registry.history.chain import START, seal
     from mlc_registry.stores import tables
 
     source = root.with_name("model.bin")

@@ -317,12 +317,12 @@ def test_export_that_was_cut_off_is_refused(sqlite_saved, target, tmp_path):
 
 def test_disk_that_is_full_is_an_error_with_a_type(sqlite_saved, target, monkeypatch):
     """And nothing is imported."""
-    import mlc_registry.imports
+    import mlc_registry.history.imports
 
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(mlc_registry.imports, "sync_directory", full)
+    monkeypatch.setattr(mlc_registry.history.imports, "sync_directory", full)
     with pytest.raises(StoreError, match=r"nothing was imported.*No space"):
         target.archive.restore(sqlite_saved)
     assert () == tuple(target.list_models())
@@ -330,7 +330,7 @@ def test_disk_that_is_full_is_an_error_with_a_type(sqlite_saved, target, monkeyp
 
 def test_files_that_cannot_be_linked_are_copied(registry, target, weights, tmp_path, monkeypatch):
     """As on file systems without links."""
-    import mlc_registry.imports
+    import mlc_registry.history.imports
 
     registry.register_model("net", "1.0.0", weights("same"))
     registry.archive.save(tmp_path / "registry.tar")
@@ -338,7 +338,7 @@ def test_files_that_cannot_be_linked_are_copied(registry, target, weights, tmp_p
     def refuse(*arguments):
         raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr(mlc_registry.imports.os, "link", refuse)
+    monkeypatch.setattr(mlc_registry.history.imports.os, "link", refuse)
     target.archive.restore(tmp_path / "registry.tar")
     target.verify("net")
 

@@ -12,7 +12,7 @@ pytest.importorskip("mlc_core", reason="mlc-core is not installed, which mlc-reg
 
 from mlc_core import open_storage
 from mlc_registry import CorruptArtifactError, ModelRegistry, StoreError
-from mlc_registry.artifact_cache import find_cache
+from mlc_registry.artifacts.cache import find_cache
 
 
 def test_is_brought_once(remote, weights, url):

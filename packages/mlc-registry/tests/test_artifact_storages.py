@@ -221,7 +221,7 @@ def test_killed_between_upload_and_row_is_swept(root, empty_registry, checkpoint
     url = (tmp_path / "storage").as_uri() if scheme == "file" else f"sqlite://{tmp_path}/storage.db/registry"
     code = """
     import os, signal, sys
-    import alembic.command, alembic.config, attrs, mlc_registry.artifact_storages, mlc_registry.stores.sqlite
+    import alembic.command, alembic.config, attrs, mlc_registry.artifacts.storages, mlc_registry.stores.sqlite
     from mlc_registry import ModelRegistry
     CALLS = {*[("posix", name) for name in "mkdir open fsync rename unlink write".split()],
              ("Cursor", "execute"), ("Connection", "execute"), ("Connection", "commit"), ("fcntl", "flock")}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc_registry import Audit, Audited, AuditError, InvalidMetadataError, StoreError
-from mlc_registry.chain import START, seal
+from mlc_registry.history.chain import START, seal
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc_registry import Architecture, BumpWarning, ModelRegistry, VersionNotFoundError
-from mlc_registry.bumps import judge, next_version, suggest_from
-from mlc_registry.comparisons import Composition
-from mlc_registry.ranges import Range
 from mlc_registry.records import File
-from mlc_registry.versions import Version
+from mlc_registry.releases.bumps import judge, next_version, suggest_from
+from mlc_registry.releases.comparisons import Composition
+from mlc_registry.semver.ranges import Range
+from mlc_registry.semver.versions import Version
 
 W, V = ("F32", (2, 2)), ("F16", (2,))
 BUMPS = ("none", "patch", "minor", "major")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc_registry import Architecture, ConstructionError, CorruptArtifactError, ModelRegistry
-from mlc_registry.construction import _is_allowed, describe_class
+from mlc_registry.construction.classes import _is_allowed, describe_class
 
 WORD = st.sampled_from(["a", "ab", "b", "torch"])
 DOTTED = st.lists(WORD, min_size=1, max_size=3).map(".".join)

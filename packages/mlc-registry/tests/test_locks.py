@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlc_registry.dependencies.locks import Lock, Locked, read_lock, write_lock
 from mlc_registry.errors import LockError
-from mlc_registry.locks import Lock, Locked, read_lock, write_lock
 from mlc_registry.testing import ranges, versions
 
 MODELS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,8}[A-Za-z0-9])?", fullmatch=True)

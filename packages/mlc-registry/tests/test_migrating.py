@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mlc_registry import MigrationError, SourceError, migrate
-from mlc_registry.swapping import discard
+from mlc_registry.migrations.swapping import discard
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_one_at_a_time(scripts, files):
 
 KILLED = """
 import os, sys, pathlib
-import mlc_registry.migrating as migrating
+import mlc_registry.migrations.scripts as migrating
 
 path, scripts = pathlib.Path(sys.argv[1]), sys.argv[2]
 TOUCHING = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "ctypes.dlopen"}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mlc_registry.migrations as module
+import mlc_registry.migrations.room as module
 from mlc_registry import MigrationError
-from mlc_registry.migrations import Step, _shortest, find_steps, list_steps
+from mlc_registry.migrations.room import Step, _shortest, find_steps, list_steps
 
 EDGES = st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda edge: edge[0] != edge[1]), max_size=12)
 

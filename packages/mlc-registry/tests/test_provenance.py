@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from mlc_registry import ModelRegistry, SourceError, Tracking, git_commit, tracking_of
-from mlc_registry.provenance import complete_tracking
+from mlc_registry.releases.provenance import complete_tracking
 
 MANIFEST = {
     "format": "mlc-checkpoint/2",

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlc_registry.locks import Lock, Locked
-from mlc_registry.ranges import Range
-from mlc_registry.reachability import Facts, RetentionRule, plan_retention
+from mlc_registry.dependencies.locks import Lock, Locked
+from mlc_registry.dependencies.resolving import ImpossibleError, Wish, solve
 from mlc_registry.records import ModelVersion, Origin
-from mlc_registry.resolving import ImpossibleError, Wish, solve
-from mlc_registry.versions import Version
+from mlc_registry.retention.reachability import Facts, RetentionRule, plan_retention
+from mlc_registry.semver.ranges import Range
+from mlc_registry.semver.versions import Version
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 NAMES = ("a", "b", "c")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mlc_registry import InvalidNameError, InvalidReferenceError, parse_reference
 from mlc_registry.names import check_model, check_stage
-from mlc_registry.references import read_reference
+from mlc_registry.semver.references import read_reference
 from mlc_registry.testing import ranges, versions
 
 

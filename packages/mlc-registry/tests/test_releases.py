@@ -19,7 +19,7 @@ from mlc_registry import (
     Tracking,
     VersionNotFoundError,
 )
-from mlc_registry.changelogs import _deepen
+from mlc_registry.releases.changelogs import _deepen
 
 W = ("F32", (2, 2))
 
@@ -211,7 +211,7 @@ def test_changelog_is_json(history):
 
 def test_long_histories_are_told(registry, weights, monkeypatch):
     """Page by page."""
-    monkeypatch.setattr("mlc_registry.releases.PAGE", 2)
+    monkeypatch.setattr("mlc_registry.releases.room.PAGE", 2)
     for number in range(7):
         registry.register_model("net", f"1.0.{number}", weights(str(number)))
 

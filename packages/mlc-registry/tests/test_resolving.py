@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlc_registry.conflicts import explain_conflict
-from mlc_registry.ranges import Range
+from mlc_registry.dependencies.conflicts import explain_conflict
+from mlc_registry.dependencies.resolving import ImpossibleError, Wish, overlap, solve
 from mlc_registry.records import ModelVersion
-from mlc_registry.resolving import ImpossibleError, Wish, overlap, solve
+from mlc_registry.semver.ranges import Range
+from mlc_registry.semver.versions import Version
 from mlc_registry.testing import ranges, versions
-from mlc_registry.versions import Version
 
 NAMES = ("a", "b", "c", "d")
 NUMBERS = ("1.0.0", "1.1.0", "1.2.0-rc.1", "2.0.0")

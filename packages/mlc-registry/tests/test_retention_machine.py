@@ -18,7 +18,7 @@ from mlc_registry import (
     VersionNotFoundError,
     YankedVersionError,
 )
-from mlc_registry.references import read_reference
+from mlc_registry.semver.references import read_reference
 
 
 def numbers(versions):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlc_registry import SchemaError, read_schema
-from mlc_registry.schemas import compare
+from mlc_registry.releases.schemas import compare
 
 SIZES = {"F64": 8, "F32": 4, "BF16": 2, "I8": 1, "BOOL": 1, "F8_E4M3": 1, "U16": 2}
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda name: name != "__metadata__")

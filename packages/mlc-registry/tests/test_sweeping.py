@@ -18,7 +18,7 @@ NOW = timedelta(0)
 # Dies before the call with the number that is given, of those that change something in the file system or the database.
 KILLED = """
 import os, signal, sys, traceback
-import alembic.command, alembic.config, attrs, mlc_registry.sweeping, mlc_registry.stores.sqlite
+import alembic.command, alembic.config, attrs, mlc_registry.artifacts.sweeping, mlc_registry.stores.sqlite
 from mlc_registry import ModelRegistry
 if "://" in sys.argv[1]:
     import mlc_registry.stores.postgresql, psycopg, sqlalchemy.dialects.postgresql.psycopg
@@ -69,7 +69,9 @@ while True:
 PAUSED = """
 import sys
 from mlc_registry import ModelRegistry
-from mlc_registry import artifacts, registry, transfers
+from mlc_registry import registry
+from mlc_registry.artifacts import local as artifacts
+from mlc_registry.artifacts import transfers
 
 def pause(target, name):
     original = getattr(target, name)

@@ -5,14 +5,10 @@ from typing import TYPE_CHECKING
 from mlc_hooks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from mlc_registry.archive import Archive
-    from mlc_registry.artifact_room import ArtifactRoom
-    from mlc_registry.audit import Audit
-    from mlc_registry.bumps import Reason, Suggestion
+    from mlc_registry.artifacts.room import ArtifactRoom
     from mlc_registry.catalogs import promotion_checks, registry_stores
-    from mlc_registry.changelogs import Changelog, Release
-    from mlc_registry.comparisons import Comparison
-    from mlc_registry.dependencies import Branch, Dependencies, Required, Resolution
+    from mlc_registry.dependencies.locks import Lock, Locked
+    from mlc_registry.dependencies.room import Branch, Dependencies, Required, Resolution
     from mlc_registry.errors import (
         ApprovalNotFoundError,
         ArchiveError,
@@ -58,11 +54,13 @@ if TYPE_CHECKING:
         YankedVersionError,
         YankedVersionWarning,
     )
-    from mlc_registry.locks import Lock, Locked
-    from mlc_registry.migrating import Migrated, Migrations, migrate
-    from mlc_registry.migrations import Step
-    from mlc_registry.outbox import Outbox
-    from mlc_registry.policy import CheckRule, Policy, StageRule
+    from mlc_registry.history.archive import Archive
+    from mlc_registry.history.audit import Audit
+    from mlc_registry.history.outbox import Outbox
+    from mlc_registry.history.webhooks import Webhook
+    from mlc_registry.migrations.room import Step
+    from mlc_registry.migrations.scripts import Migrated, Migrations, migrate
+    from mlc_registry.promotion.policy import CheckRule, Policy, StageRule
     from mlc_registry.protocols import (
         ArtifactStore,
         Ledger,
@@ -73,9 +71,6 @@ if TYPE_CHECKING:
         Statements,
         Store,
     )
-    from mlc_registry.provenance import git_commit, tracking_of
-    from mlc_registry.ranges import Interval, Range
-    from mlc_registry.reachability import Kept, Plan, RetentionRule
     from mlc_registry.records import (
         Approval,
         Architecture,
@@ -100,14 +95,19 @@ if TYPE_CHECKING:
         Stage,
         Tracking,
     )
-    from mlc_registry.references import Reference, parse_reference
     from mlc_registry.registry import ModelRegistry
-    from mlc_registry.releases import Releases
-    from mlc_registry.retention import Pruned, Retention
-    from mlc_registry.schemas import Schema, SchemaDiff, read_schema
+    from mlc_registry.releases.bumps import Reason, Suggestion
+    from mlc_registry.releases.changelogs import Changelog, Release
+    from mlc_registry.releases.comparisons import Comparison
+    from mlc_registry.releases.provenance import git_commit, tracking_of
+    from mlc_registry.releases.room import Releases
+    from mlc_registry.releases.schemas import Schema, SchemaDiff, read_schema
+    from mlc_registry.retention.reachability import Kept, Plan, RetentionRule
+    from mlc_registry.retention.room import Pruned, Retention
+    from mlc_registry.semver.ranges import Interval, Range
+    from mlc_registry.semver.references import Reference, parse_reference
+    from mlc_registry.semver.versions import Version
     from mlc_registry.signing import Signing, SigstoreIdentity
-    from mlc_registry.versions import Version
-    from mlc_registry.webhooks import Webhook
 
 __all__ = [
     "Approval",
@@ -232,14 +232,14 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "archive": "Archive",
-        "artifact_room": "ArtifactRoom",
-        "audit": "Audit",
-        "bumps": "Reason Suggestion",
+        "history.archive": "Archive",
+        "artifacts.room": "ArtifactRoom",
+        "history.audit": "Audit",
+        "releases.bumps": "Reason Suggestion",
         "catalogs": "promotion_checks registry_stores",
-        "changelogs": "Changelog Release",
-        "comparisons": "Comparison",
-        "dependencies": "Branch Dependencies Required Resolution",
+        "releases.changelogs": "Changelog Release",
+        "releases.comparisons": "Comparison",
+        "dependencies.room": "Branch Dependencies Required Resolution",
         "errors": (
             "ApprovalNotFoundError ArchiveError AuditError BumpWarning ConstructionError CorruptArtifactError "
             "DeliveryError DependencyError InvalidAddressError InvalidMetadataError InvalidNameError InvalidQueryError "
@@ -251,26 +251,26 @@ __getattr__, __dir__ = lazy_exports(
             "UnchangedVersionWarning VersionExistsError VersionNotFoundError YankedVersionError "
             "YankedVersionWarning"
         ),
-        "locks": "Lock Locked",
-        "migrating": "Migrated Migrations migrate",
-        "migrations": "Step",
-        "outbox": "Outbox",
-        "policy": "CheckRule Policy StageRule",
+        "dependencies.locks": "Lock Locked",
+        "migrations.scripts": "Migrated Migrations migrate",
+        "migrations.room": "Step",
+        "history.outbox": "Outbox",
+        "promotion.policy": "CheckRule Policy StageRule",
         "protocols": "ArtifactStore Ledger Listeners PromotionCheck Rows Searches Statements Store",
-        "provenance": "git_commit tracking_of",
-        "ranges": "Interval Range",
-        "reachability": "Kept Plan RetentionRule",
+        "releases.provenance": "git_commit tracking_of",
+        "semver.ranges": "Interval Range",
+        "retention.reachability": "Kept Plan RetentionRule",
         "records": (
             "Approval Architecture Audited Change Content Draft File Leftover Line Listener Model ModelVersion Note "
             "Objection Origin Page Promotion Query Resolved Signature Stage Tracking"
         ),
-        "references": "Reference parse_reference",
+        "semver.references": "Reference parse_reference",
         "registry": "ModelRegistry",
-        "releases": "Releases",
-        "retention": "Pruned Retention",
-        "schemas": "Schema SchemaDiff read_schema",
+        "releases.room": "Releases",
+        "retention.room": "Pruned Retention",
+        "releases.schemas": "Schema SchemaDiff read_schema",
         "signing": "Signing SigstoreIdentity",
-        "versions": "Version",
-        "webhooks": "Webhook",
+        "semver.versions": "Version",
+        "history.webhooks": "Webhook",
     },
 )

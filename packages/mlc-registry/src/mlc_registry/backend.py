@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import attrs
 
 from mlc_registry import misses
-from mlc_registry.artifacts import refuse_damage
+from mlc_registry.artifacts.local import refuse_damage
 from mlc_registry.errors import StoreError
 from mlc_registry.records import Resolved
-from mlc_registry.references import read_reference
-from mlc_registry.versions import Version
+from mlc_registry.semver.references import read_reference
+from mlc_registry.semver.versions import Version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlc_registry.directories.view import View
     from mlc_registry.protocols import ArtifactStore, Searches, Statements, Store
     from mlc_registry.records import ModelVersion
-    from mlc_registry.references import Reference
-    from mlc_registry.view import View
+    from mlc_registry.semver.references import Reference
 
 __all__ = ["Backend", "refuse_removed"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlc_hooks import Catalog
-from mlc_registry.addresses import hide_secrets
 from mlc_registry.errors import StoreError
+from mlc_registry.history.addresses import hide_secrets
 
 if TYPE_CHECKING:
     import os
@@ -41,13 +41,13 @@ def open_artifacts(place: str | os.PathLike[str]) -> ArtifactStore:
     """
     text = str(place)
     if URL.match(text) is None:
-        from mlc_registry.artifacts import Artifacts
+        from mlc_registry.artifacts.local import Artifacts
 
         return Artifacts(Path(text).absolute())
     if importlib.util.find_spec("mlc_core") is None:
         msg = f"{hide_secrets(text)} needs mlc-core, which is not installed: pip install 'mlc-registry[storages]'"
         raise StoreError(msg)
-    from mlc_registry.artifact_storages import StorageArtifacts
+    from mlc_registry.artifacts.storages import StorageArtifacts
 
     return StorageArtifacts.open(text)
 

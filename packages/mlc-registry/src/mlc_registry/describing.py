@@ -9,7 +9,7 @@ from mlc_registry.errors import StoreError
 from mlc_registry.facts import check_architecture, check_dependencies, check_tracking
 from mlc_registry.metadata import normalise_metadata
 from mlc_registry.records import Origin
-from mlc_registry.references import parse_reference
+from mlc_registry.semver.references import parse_reference
 from mlc_registry.tags import check_tags, check_text
 
 if TYPE_CHECKING:

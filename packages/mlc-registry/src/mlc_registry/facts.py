@@ -12,9 +12,9 @@ import orjson
 from mlc_registry.errors import InvalidMetadataError, RegistryError
 from mlc_registry.metadata import LARGEST, normalise_metadata
 from mlc_registry.names import check_model
-from mlc_registry.ranges import Range
 from mlc_registry.records import Architecture, Origin, Tracking
-from mlc_registry.versions import Version
+from mlc_registry.semver.ranges import Range
+from mlc_registry.semver.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

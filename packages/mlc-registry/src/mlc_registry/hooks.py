@@ -62,7 +62,7 @@ def metric_gate(
     tolerance: float = 0.0,
 ) -> PromotionCheck:
     """Ask for a metric within limits, or no worse than that of the version that the stage points to."""
-    from mlc_registry.checks.metric_gate import MetricGate
+    from mlc_registry.promotion.checks.metric_gate import MetricGate
 
     return MetricGate(
         metric=metric, minimum=minimum, maximum=maximum, not_worse=not_worse, mode=mode, tolerance=tolerance
@@ -71,28 +71,28 @@ def metric_gate(
 
 def approval(*, count: int = 1, by: Sequence[str] | None = None, not_publisher: bool = False) -> PromotionCheck:
     """Ask that *count* people have approved the version for the stage."""
-    from mlc_registry.checks.approval import ApprovalCheck
+    from mlc_registry.promotion.checks.approval import ApprovalCheck
 
     return ApprovalCheck(count=count, by=by, not_publisher=not_publisher)
 
 
 def intact() -> PromotionCheck:
     """Hash the files of the version, and ask that they are what was published."""
-    from mlc_registry.checks.intact import Intact
+    from mlc_registry.promotion.checks.intact import Intact
 
     return Intact()
 
 
 def described() -> PromotionCheck:
     """Ask for release notes or a description."""
-    from mlc_registry.checks.described import Described
+    from mlc_registry.promotion.checks.described import Described
 
     return Described()
 
 
 def signed(*, public_key: str) -> PromotionCheck:
     """Ask that the files are signed with a key, of which *public_key* is the public half: in PEM, or a path."""
-    from mlc_registry.checks.signed import Signed
+    from mlc_registry.promotion.checks.signed import Signed
 
     return Signed(public_key=public_key)
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from mlc_hooks.hints import known_names, nearest
 from mlc_registry.errors import ModelNotFoundError, RemovedVersionError, StageNotFoundError, VersionNotFoundError
 from mlc_registry.names import KEYWORDS
-from mlc_registry.ranges import Range
+from mlc_registry.semver.ranges import Range
 
 if TYPE_CHECKING:
     from mlc_registry.errors import RegistryError
     from mlc_registry.protocols import Store
     from mlc_registry.records import ModelVersion
-    from mlc_registry.references import Reference
+    from mlc_registry.semver.references import Reference
 
 __all__ = ["explain_miss", "missing_model", "removed_version"]
 

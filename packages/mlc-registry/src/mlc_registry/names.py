@@ -7,10 +7,10 @@ import re
 from typing import TYPE_CHECKING
 
 from mlc_registry.errors import InvalidNameError, InvalidRangeError
-from mlc_registry.ranges import Range
+from mlc_registry.semver.ranges import Range
 
 if TYPE_CHECKING:
-    from mlc_registry.versions import Version
+    from mlc_registry.semver.versions import Version
 
 __all__ = ["KEYWORDS", "check_listener", "check_model", "check_stage", "directory_name"]
 

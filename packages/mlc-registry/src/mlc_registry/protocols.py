@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
-    from mlc_registry.artifacts import Staged, Transfer
-    from mlc_registry.ranges import Interval
+    from mlc_registry.artifacts.local import Staged, Transfer
+    from mlc_registry.artifacts.sources import Source
     from mlc_registry.records import (
         Audited,
         Change,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         Row,
         Stage,
     )
-    from mlc_registry.sources import Source
-    from mlc_registry.versions import Version
+    from mlc_registry.semver.ranges import Interval
+    from mlc_registry.semver.versions import Version
 
 __all__ = ["ArtifactStore", "Ledger", "Listeners", "PromotionCheck", "Rows", "Searches", "Statements", "Store"]
 

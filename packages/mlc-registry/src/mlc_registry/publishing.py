@@ -12,7 +12,7 @@ from mlc_registry.errors import InvalidNameError, RemovedVersionError, Unchanged
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mlc_registry.artifacts import Staged
+    from mlc_registry.artifacts.local import Staged
     from mlc_registry.protocols import ArtifactStore, Ledger, Store
     from mlc_registry.records import Draft, ModelVersion
 

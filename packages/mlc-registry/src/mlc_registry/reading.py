@@ -6,12 +6,12 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from mlc_registry import misses
-from mlc_registry.construction import construct, find_class
+from mlc_registry.construction.classes import construct, find_class
+from mlc_registry.construction.weights import load_weights
 from mlc_registry.errors import StoreError, YankedVersionWarning
-from mlc_registry.references import read_reference
 from mlc_registry.search import check_limit, make_query
-from mlc_registry.versions import Version
-from mlc_registry.weights import load_weights
+from mlc_registry.semver.references import read_reference
+from mlc_registry.semver.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

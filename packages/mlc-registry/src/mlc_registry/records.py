@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
-    from mlc_registry.tars import Readable
-    from mlc_registry.versions import Version
+    from mlc_registry.history.tars import Readable
+    from mlc_registry.semver.versions import Version
 
 __all__ = [
     "Approval",

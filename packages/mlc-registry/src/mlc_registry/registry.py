@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc_hooks import open_door
-from mlc_registry import events, misses, names, promotion
+from mlc_registry import events, misses, names
 from mlc_registry.actors import name_actor
-from mlc_registry.addresses import hide_secrets
+from mlc_registry.artifacts.sources import read_source
 from mlc_registry.backend import Backend
 from mlc_registry.catalogs import open_artifacts, open_store
-from mlc_registry.construction import describe_class, recipe
+from mlc_registry.construction.classes import describe_class, recipe
 from mlc_registry.describing import describe, list_differences
+from mlc_registry.directories.view import View
 from mlc_registry.errors import StoreError
-from mlc_registry.provenance import complete_tracking, tracking_of
+from mlc_registry.history.addresses import hide_secrets
+from mlc_registry.promotion import promoting
 from mlc_registry.publishing import check_repeat, publish
 from mlc_registry.reading import RegistryReader
 from mlc_registry.records import Draft
-from mlc_registry.references import read_reference
-from mlc_registry.sources import read_source
-from mlc_registry.versions import Version
-from mlc_registry.view import View
+from mlc_registry.releases.provenance import complete_tracking, tracking_of
+from mlc_registry.semver.references import read_reference
+from mlc_registry.semver.versions import Version
 
 if TYPE_CHECKING:
     import os
@@ -31,17 +32,17 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from mlc_registry.archive import Archive
-    from mlc_registry.artifact_room import ArtifactRoom
-    from mlc_registry.artifacts import Transfer
-    from mlc_registry.audit import Audit
-    from mlc_registry.dependencies import Dependencies
-    from mlc_registry.gatekeeper import Gatekeeper
-    from mlc_registry.migrating import Migrations
-    from mlc_registry.outbox import Outbox
+    from mlc_registry.artifacts.local import Transfer
+    from mlc_registry.artifacts.room import ArtifactRoom
+    from mlc_registry.dependencies.room import Dependencies
+    from mlc_registry.history.archive import Archive
+    from mlc_registry.history.audit import Audit
+    from mlc_registry.history.outbox import Outbox
+    from mlc_registry.migrations.scripts import Migrations
+    from mlc_registry.promotion.gatekeeper import Gatekeeper
     from mlc_registry.records import Architecture, ModelVersion, Stage, Tracking
-    from mlc_registry.releases import Releases
-    from mlc_registry.retention import Retention
+    from mlc_registry.releases.room import Releases
+    from mlc_registry.retention.room import Retention
     from mlc_registry.signing import Signing
 
 __all__ = ["ModelRegistry"]
@@ -261,7 +262,7 @@ class ModelRegistry(RegistryReader):
             StageConflictError: If the stage does not point to what was *expected*; and as `resolve`.
         """
         open_door("mlc_registry")
-        return promotion.promote(
+        return promoting.promote(
             self._backend, name, str(reference), stage, reason=reason, actor=actor, expected=expected, force=force
         )
 
@@ -276,35 +277,35 @@ class ModelRegistry(RegistryReader):
             StageConflictError: If somebody else moved the stage meanwhile.
         """
         open_door("mlc_registry")
-        return promotion.rollback(self._backend, name, stage, reason=reason, actor=actor)
+        return promoting.rollback(self._backend, name, stage, reason=reason, actor=actor)
 
     # ------------------------------------------------------------------ the rest
 
     @property
     def artifacts(self) -> ArtifactRoom:
         """Where the published files are."""
-        from mlc_registry.artifact_room import ArtifactRoom
+        from mlc_registry.artifacts.room import ArtifactRoom
 
         return ArtifactRoom(self._backend)
 
     @property
     def policy(self) -> Gatekeeper:
         """What may be promoted to which stage, and who has approved it."""
-        from mlc_registry.gatekeeper import Gatekeeper
+        from mlc_registry.promotion.gatekeeper import Gatekeeper
 
         return Gatekeeper(self._backend)
 
     @property
     def releases(self) -> Releases:
         """Notes, tags, differences, changelogs, and the number for the next version."""
-        from mlc_registry.releases import Releases
+        from mlc_registry.releases.room import Releases
 
         return Releases(self._backend)
 
     @property
     def migrations(self) -> Migrations:
         """What turns the files of one major version into those of another."""
-        from mlc_registry.migrating import Migrations
+        from mlc_registry.migrations.scripts import Migrations
 
         return Migrations(self._backend, self.register_model)
 
@@ -323,21 +324,21 @@ class ModelRegistry(RegistryReader):
     @property
     def audit(self) -> Audit:
         """The history of all models, which can be proved."""
-        from mlc_registry.audit import Audit
+        from mlc_registry.history.audit import Audit
 
         return Audit(self._backend.store)
 
     @property
     def dependencies(self) -> Dependencies:
         """Which versions of models work together, who needs whom, and lock files."""
-        from mlc_registry.dependencies import Dependencies
+        from mlc_registry.dependencies.room import Dependencies
 
         return Dependencies(self._backend, self._root)
 
     @property
     def retention(self) -> Retention:
         """Which versions nobody needs any more, and their removal."""
-        from mlc_registry.retention import Retention
+        from mlc_registry.retention.room import Retention
 
         return Retention(self._backend)
 
@@ -351,14 +352,14 @@ class ModelRegistry(RegistryReader):
     @property
     def outbox(self) -> Outbox:
         """Who hears of it."""
-        from mlc_registry.outbox import Outbox
+        from mlc_registry.history.outbox import Outbox
 
         return Outbox(self._backend.store)
 
     @property
     def archive(self) -> Archive:
         """All of it, to be saved in one file, or restored from one."""
-        from mlc_registry.archive import Archive
+        from mlc_registry.history.archive import Archive
 
         return Archive(self._backend.store, self._backend.artifacts, self._backend.view)
 

@@ -16,7 +16,7 @@ from mlc_registry.actors import name_actor
 from mlc_registry.backend import refuse_removed
 from mlc_registry.errors import SignatureError
 from mlc_registry.records import Signature
-from mlc_registry.references import read_reference
+from mlc_registry.semver.references import read_reference
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mlc_registry.backend import Backend
     from mlc_registry.records import File, ModelVersion
-    from mlc_registry.versions import Version
+    from mlc_registry.semver.versions import Version
 
     PathLike = str | os.PathLike[str]
 

@@ -7,10 +7,10 @@ from contextlib import closing
 import click
 
 from mlc_hooks.console import json_option, print_json, print_table
-from mlc_registry.audit import Audit
 from mlc_registry.catalogs import open_store
-from mlc_registry.chain import line_facts
 from mlc_registry.commands.group import root_option
+from mlc_registry.history.audit import Audit
+from mlc_registry.history.chain import line_facts
 
 __all__ = ["audit"]
 

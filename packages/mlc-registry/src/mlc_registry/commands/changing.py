@@ -15,7 +15,7 @@ from mlc_registry.commands.group import (
     spec_argument,
 )
 from mlc_registry.commands.shown import stage_facts, version_facts
-from mlc_registry.references import parse_reference
+from mlc_registry.semver.references import parse_reference
 
 if TYPE_CHECKING:
     from mlc_registry.records import Stage

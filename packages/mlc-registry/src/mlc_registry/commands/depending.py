@@ -8,13 +8,13 @@ import click
 
 from mlc_hooks.console import json_option, print_json, print_table
 from mlc_registry.commands.group import open_registry, pre_option, root_option, spec_argument
-from mlc_registry.references import parse_reference
+from mlc_registry.semver.references import parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mlc_registry.dependencies import Branch
-    from mlc_registry.locks import Lock
+    from mlc_registry.dependencies.locks import Lock
+    from mlc_registry.dependencies.room import Branch
 
 __all__ = ["branch_facts", "dependencies", "dependents", "lock", "lock_facts"]
 

@@ -40,8 +40,8 @@ def registry() -> None:
     """
 
 
-ARTIFACTS = "mlc_registry.artifacts"
-VIEW = "mlc_registry.view"
+ARTIFACTS = "mlc_registry.artifacts.local"
+VIEW = "mlc_registry.directories.view"
 
 
 def _keep_artifacts(context: click.Context, _: click.Parameter, value: str | None) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from mlc_hooks.console import human_size, json_option, print_json, print_table
-from mlc_registry.addresses import hide_secrets
 from mlc_registry.commands.group import open_registry, pre_option, root_option, spec_argument
 from mlc_registry.commands.shown import (
     change_facts,
@@ -18,7 +17,8 @@ from mlc_registry.commands.shown import (
     version_facts,
     version_text,
 )
-from mlc_registry.references import parse_reference
+from mlc_registry.history.addresses import hide_secrets
+from mlc_registry.semver.references import parse_reference
 
 if TYPE_CHECKING:
     from mlc_registry.registry import ModelRegistry

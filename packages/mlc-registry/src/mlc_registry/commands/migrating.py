@@ -9,14 +9,14 @@ import click
 from mlc_hooks.console import json_option, print_json, print_table
 from mlc_registry.commands.group import actor_option, open_registry, read_version, root_option
 from mlc_registry.commands.shown import version_facts
-from mlc_registry.migrating import migrate as run_migration
-from mlc_registry.migrations import find_steps, list_steps
+from mlc_registry.migrations.room import find_steps, list_steps
+from mlc_registry.migrations.scripts import migrate as run_migration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlc_registry.migrating import Migrated
-    from mlc_registry.migrations import Step
+    from mlc_registry.migrations.room import Step
+    from mlc_registry.migrations.scripts import Migrated
 
 __all__ = ["migrate"]
 

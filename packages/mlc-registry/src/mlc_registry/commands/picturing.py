@@ -11,7 +11,7 @@ import click
 from mlc_hooks.console import json_option, print_json, stdout
 from mlc_registry.commands.group import open_registry, root_option
 from mlc_registry.errors import VersionNotFoundError
-from mlc_registry.versions import Version
+from mlc_registry.semver.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlc_registry.records import ModelVersion, Stage
     from mlc_registry.registry import ModelRegistry
 
-__all__ = ["rebuild", "tree"]
+__all__ = ["Picture", "rebuild", "tree"]
 
 OF_ONE = 50
 OF_EACH = 5

@@ -10,11 +10,11 @@ import click
 from mlc_hooks.console import json_option, print_json, print_table
 from mlc_registry.commands.group import actor_option, open_registry, root_option, spec_argument
 from mlc_registry.commands.shown import time_shown
-from mlc_registry.policy import Policy
-from mlc_registry.references import parse_reference
+from mlc_registry.promotion.policy import Policy
+from mlc_registry.semver.references import parse_reference
 
 if TYPE_CHECKING:
-    from mlc_registry.policy import CheckRule
+    from mlc_registry.promotion.policy import CheckRule
     from mlc_registry.records import Approval
 
 __all__ = ["approvals", "approve", "policy", "withdraw"]

@@ -10,12 +10,12 @@ import click
 from mlc_hooks.console import human_size, json_option, print_json, print_table
 from mlc_registry.commands.group import actor_option, open_registry, root_option
 from mlc_registry.commands.shown import time_shown
-from mlc_registry.reachability import RetentionRule
+from mlc_registry.retention.reachability import RetentionRule
 
 if TYPE_CHECKING:
-    from mlc_registry.reachability import Plan
     from mlc_registry.records import ModelVersion
-    from mlc_registry.retention import Pruned
+    from mlc_registry.retention.reachability import Plan
+    from mlc_registry.retention.room import Pruned
 
 __all__ = ["plan_facts", "prune"]
 

@@ -9,14 +9,14 @@ import click
 from mlc_hooks.console import json_option, print_json
 from mlc_registry.commands.group import actor_option, open_registry, read_metadata, read_pairs, root_option
 from mlc_registry.commands.shown import version_facts
-from mlc_registry.construction import describe_class
-from mlc_registry.provenance import git_commit
+from mlc_registry.construction.classes import describe_class
 from mlc_registry.records import Tracking
+from mlc_registry.releases.provenance import git_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlc_registry.artifacts import Transfer
+    from mlc_registry.artifacts.local import Transfer
     from mlc_registry.records import Architecture
 
 __all__ = ["register"]

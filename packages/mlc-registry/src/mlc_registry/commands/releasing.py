@@ -9,13 +9,13 @@ import click
 from mlc_hooks.console import human_size, json_option, print_json, print_table
 from mlc_registry.commands.group import actor_option, open_registry, read_pairs, root_option, spec_argument
 from mlc_registry.commands.shown import time_shown
-from mlc_registry.references import parse_reference
+from mlc_registry.semver.references import parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlc_registry.comparisons import Comparison
     from mlc_registry.records import Note
+    from mlc_registry.releases.comparisons import Comparison
 
 __all__ = ["changelog", "diff", "notes", "suggest", "tag", "untag"]
 

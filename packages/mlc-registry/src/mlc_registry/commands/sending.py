@@ -14,7 +14,7 @@ from mlc_hooks.console import json_option, print_json, print_table
 from mlc_registry.catalogs import open_store
 from mlc_registry.commands.group import root_option
 from mlc_registry.errors import DeliveryError, ListenerBusyError, StoreError
-from mlc_registry.outbox import Outbox
+from mlc_registry.history.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def deliver(names: tuple[str, ...], root: str, *, follow: bool, interval: float,
 
 def _send(box: Outbox, names: Sequence[str], secret: str | None, timeout: float, *, follow: bool) -> bool:
     """Deliver to all that are meant, whether one fails or not; return whether any failed."""
-    from mlc_registry.webhooks import Webhook  # HTTP takes a moment to load, and few commands need it
+    from mlc_registry.history.webhooks import Webhook  # HTTP takes a moment to load, and few commands need it
 
     failed = False
     try:

@@ -10,7 +10,7 @@ from mlc_hooks.console import json_option, print_json
 from mlc_registry.commands.group import actor_option, open_registry, root_option, spec_argument
 from mlc_registry.commands.shown import time_shown
 from mlc_registry.errors import SignatureError
-from mlc_registry.references import parse_reference
+from mlc_registry.semver.references import parse_reference
 
 if TYPE_CHECKING:
     from mlc_registry.records import Signature

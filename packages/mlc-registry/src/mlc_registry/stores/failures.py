@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from mlc_registry.addresses import hide_secrets
 from mlc_registry.errors import StoreError
+from mlc_registry.history.addresses import hide_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

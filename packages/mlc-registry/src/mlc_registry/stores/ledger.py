@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, bindparam, insert, select
 
-from mlc_registry.chain import START, seal
+from mlc_registry.history.chain import START, seal
 from mlc_registry.records import Line
 from mlc_registry.stores.queries import read_time
 from mlc_registry.stores.tables import change, model, version

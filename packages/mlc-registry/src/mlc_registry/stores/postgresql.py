@@ -10,8 +10,8 @@ from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from mlc_registry.addresses import hide_secrets
 from mlc_registry.errors import ListenerBusyError, RegistryNotFoundError, StoreError
+from mlc_registry.history.addresses import hide_secrets
 from mlc_registry.stores.failures import busy, failures, name_database
 from mlc_registry.stores.schema import migrate, read_revision
 from mlc_registry.stores.sql import SqlStore

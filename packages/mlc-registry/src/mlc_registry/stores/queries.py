@@ -10,8 +10,8 @@ from sqlalchemy import BigInteger, bindparam, func, not_, select
 from mlc_registry.facts import decode_facts
 from mlc_registry.metadata import decode_metadata
 from mlc_registry.records import Change, File, Model, ModelVersion, Stage
+from mlc_registry.semver.versions import Version
 from mlc_registry.stores.tables import RELEASES, change, file, model, stage, version
-from mlc_registry.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,11 +10,11 @@ from sqlalchemy.exc import IntegrityError
 
 from mlc_registry.errors import ArchiveError, RegistryError
 from mlc_registry.facts import check_facts
+from mlc_registry.semver.versions import Version
 from mlc_registry.stores import derived
 from mlc_registry.stores.tables import change, file, listener, model, stage, tag, version
 from mlc_registry.stores.verification import verify
 from mlc_registry.tags import check_tag
-from mlc_registry.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

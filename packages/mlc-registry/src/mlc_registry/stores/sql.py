@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlc_registry.stages import refuse_unexpected
+from mlc_registry.promotion.stages import refuse_unexpected
 from mlc_registry.stores import queries, writes
 from mlc_registry.stores.failures import failures
 from mlc_registry.stores.ledger import SqlLedger
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine, Select
 
-    from mlc_registry.ranges import Interval
     from mlc_registry.records import Change, Draft, File, Model, ModelVersion, Stage
-    from mlc_registry.versions import Version
+    from mlc_registry.semver.ranges import Interval
+    from mlc_registry.semver.versions import Version
 
 __all__ = ["SqlStore"]
 

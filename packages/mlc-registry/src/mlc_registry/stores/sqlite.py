@@ -14,12 +14,12 @@ from sqlalchemy import URL, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import NullPool
 
+from mlc_registry.artifacts.transfers import sync_directory
 from mlc_registry.errors import ListenerBusyError, RegistryNotFoundError, StoreError
 from mlc_registry.stores.failures import busy, failures
 from mlc_registry.stores.schema import migrate, read_revision
 from mlc_registry.stores.sql import SqlStore
 from mlc_registry.stores.tables import HEAD
-from mlc_registry.transfers import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from mlc_registry.records import Change, ModelVersion
+    from mlc_registry.semver.versions import Version
     from mlc_registry.stores.reader import Reader
-    from mlc_registry.versions import Version
 
 __all__ = ["SqlStatements"]
 

@@ -10,13 +10,13 @@ import attrs
 import orjson
 from sqlalchemy import Integer, bindparam, func, select
 
-from mlc_registry.chain import START, seal
-from mlc_registry.digests import root_digest
+from mlc_registry.artifacts.digests import root_digest
 from mlc_registry.errors import AuditError
 from mlc_registry.facts import digest_facts
+from mlc_registry.history.chain import START, seal
 from mlc_registry.records import Audited, File
+from mlc_registry.semver.versions import Version
 from mlc_registry.stores.tables import change, file, model, stage, tag, version
-from mlc_registry.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Select, Table
 
     from mlc_registry.records import Draft
-    from mlc_registry.versions import Version
+    from mlc_registry.semver.versions import Version
 
 __all__ = [
     "ask",

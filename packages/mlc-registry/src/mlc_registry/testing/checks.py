@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from mlc_registry.records import Approval, ModelVersion, Promotion, Tracking
+from mlc_registry.semver.versions import Version
 from mlc_registry.testing.strategies import versions
-from mlc_registry.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlc_registry.records import Draft, File
-from mlc_registry.versions import Version
+from mlc_registry.semver.versions import Version
 
 if TYPE_CHECKING:
     from mlc_registry.protocols import Store

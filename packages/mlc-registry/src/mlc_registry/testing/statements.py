@@ -16,8 +16,8 @@ from mlc_registry.errors import (
     VersionNotFoundError,
 )
 from mlc_registry.metadata import LARGEST
+from mlc_registry.semver.versions import Version
 from mlc_registry.testing.drafts import publish
-from mlc_registry.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable

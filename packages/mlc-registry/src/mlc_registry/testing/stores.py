@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlc_registry.errors import InvalidNameError, StageConflictError
-from mlc_registry.ranges import Range
 from mlc_registry.records import Architecture, Origin, Tracking
+from mlc_registry.semver.ranges import Range
+from mlc_registry.semver.versions import Version
 from mlc_registry.testing.drafts import FILES, make_draft, publish
 from mlc_registry.testing.strategies import ranges, versions
-from mlc_registry.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

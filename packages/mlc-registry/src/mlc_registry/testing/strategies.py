@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from mlc_registry.versions import LARGEST_NUMBER, Version
+from mlc_registry.semver.versions import LARGEST_NUMBER, Version
 
 __all__ = ["ranges", "versions"]
 

@@ -1,0 +1,1 @@
+"""The files of published versions: where they come from, where they lie, and what is left over."""

@@ -1,0 +1,1 @@
+"""Models constructed from what was registered, and given their weights."""

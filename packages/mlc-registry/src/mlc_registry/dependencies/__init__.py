@@ -1,0 +1,1 @@
+"""Which versions of several models work together, and files that pin them."""

@@ -1,0 +1,1 @@
+"""Directories for people, drawn from the database."""

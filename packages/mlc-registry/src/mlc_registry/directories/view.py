@@ -1,0 +1,291 @@
+"""Directories for people: each version of each model with all that is known about it, and links to its files."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlc_registry.directories.sheets import describe_version, write_sheet
+from mlc_registry.errors import CorruptArtifactError, StoreError
+from mlc_registry.names import directory_name
+from mlc_registry.semver.ranges import Range
+from mlc_registry.semver.versions import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mlc_registry.protocols import ArtifactStore, Ledger, Store
+    from mlc_registry.records import Line, ModelVersion, Stage
+
+__all__ = ["View"]
+
+POSITION = ".position"
+FRESH = ".fresh"  # in the view's own directory, where no published file can have that name
+SHEET = "metadata.json"
+LATEST = "latest"
+RELEASES = Range.parse("*").intervals
+AT_ONCE = 500
+"""Lines of history that one change may catch up with: nobody who publishes is to wait for a registry to be drawn."""
+PATIENCE = 5.0
+PAGE = 500
+
+log = logging.getLogger("mlc_registry")
+
+
+class View:
+    """A directory that shows a registry. It is derived from the database, and nothing reads it.
+
+    It remembers up to which line of history it is drawn, so whoever comes next does what somebody who was killed has
+    not done, and what was changed where the directory cannot be reached.
+    """
+
+    def __init__(self, root: Path, store: Store, artifacts: ArtifactStore) -> None:
+        self._root = root
+        self._store = store
+        self._artifacts = artifacts
+        self._complained = False
+
+    @property
+    def root(self) -> Path:
+        """The directory."""
+        return self._root
+
+    def refresh(self) -> None:
+        """Show what was committed. Never raises: what fails is logged, and done by the next who refreshes."""
+        ledger: Ledger | None = getattr(self._store, "ledger", None)
+        if ledger is None:  # what changed cannot be told
+            return
+        with self._logged(), self._lock(PATIENCE) as position:
+            self._catch_up(ledger, position)
+
+    def redraw(self) -> None:
+        """Do as `rebuild` does, but log what fails."""
+        with self._logged():
+            self.rebuild()
+
+    def rebuild(self) -> int:
+        """Draw all of it anew, remove what does not belong, and return how many versions there are.
+
+        Raises:
+            StoreError: If the directory holds something else, or cannot be written.
+        """
+        try:
+            with self._lock(PATIENCE) as position:
+                return self._draw_all(position)
+        except OSError as error:
+            if isinstance(error, StoreError):
+                raise
+            msg = f"the directories in {self._root} could not be made: {error}"
+            raise StoreError(msg) from error
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # what this is about is committed, whatever becomes of its picture
+            level = logging.DEBUG if self._complained else logging.WARNING
+            log.log(level, "the directories in %s are not up to date: %s", self._root, error)
+            self._complained = True
+
+    # ------------------------------------------------------------------ one at a time
+
+    @contextmanager
+    def _lock(self, patience: float) -> Iterator[_Position]:
+        """Keep every other process from drawing; whoever dies lets go."""
+        deadline, pause = time.monotonic() + patience, 0.0005
+        while True:
+            self._claim()
+            handle = os.open(self._root / POSITION, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(handle).st_nlink:  # or somebody has removed it all meanwhile
+                    yield _Position(handle)
+                    return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    msg = f"somebody else has been drawing {self._root} for more than {patience:g} seconds"
+                    raise StoreError(msg) from None
+                time.sleep(pause)
+                pause = min(2 * pause, 0.02)
+            finally:
+                os.close(handle)
+
+    def _claim(self) -> None:
+        if (self._root / POSITION).exists():
+            return
+        self._root.mkdir(parents=True, exist_ok=True)
+        if any(one.name != POSITION for one in self._root.iterdir()) and not (self._root / POSITION).exists():
+            msg = f"{self._root} holds something else; give a directory of its own with view=DIRECTORY (--view)"
+            raise StoreError(msg)
+
+    # ------------------------------------------------------------------ drawing
+
+    def _catch_up(self, ledger: Ledger, position: _Position) -> None:
+        number, digest = position.read()
+        lines = ledger.read_lines(after=max(number - 1, 0), limit=AT_ONCE + 1)
+        if number and (not lines or (lines[0].number, lines[0].digest) != (number, digest)):
+            self._remove_others(set())  # this was drawn from another history, as before a backup was restored
+            lines = ledger.read_lines(limit=AT_ONCE + 1)
+        elif number:
+            lines = lines[1:]
+        lines = lines[:AT_ONCE]
+        if not lines:
+            return
+        for one in lines:
+            self._draw_line(one)
+            position.write(one)  # each one: whoever is killed has come further all the same
+        if len(lines) == AT_ONCE:
+            log.warning("the directories in %s are behind; mlc registry rebuild brings them up to date", self._root)
+
+    def _draw_line(self, line: Line) -> None:
+        if not line.model:
+            return
+        stages = self._store.list_stages(line.model)
+        for text in filter(None, {line.before, line.after}):
+            found = self._store.find(line.model, Version.parse(text))
+            if found is not None:
+                self._draw_version(found, stages)
+        self._draw_links(line.model, stages)
+
+    def _draw_all(self, position: _Position) -> int:
+        ledger: Ledger | None = getattr(self._store, "ledger", None)
+        last = ledger.read_head() if ledger is not None else (0, "")
+        count = 0
+        models = self._store.list_models()
+        for model in models:
+            stages = self._store.list_stages(model.name)
+            names: set[str] = set()
+            below: Version | None = None
+            while found := self._store.list_versions(model.name, limit=PAGE, below=below):
+                names.update(self._draw_version(one, stages) for one in found)
+                below = found[-1].version
+                count += len(found)
+            names |= self._draw_links(model.name, stages)
+            _remove_others(self._root / model.name, names)
+        self._remove_others({one.name for one in models})
+        position.write_text(*last)
+        return count
+
+    def _draw_version(self, published: ModelVersion, stages: Sequence[Stage]) -> str:
+        name = directory_name(published.version)
+        folder = self._root / published.model / name
+        _make_folder(folder)
+        files = self._store.list_files(published.model, published.version)
+        links = self._find_links(published, folder, {one.path.partition("/")[0] for one in files})
+        for entry, target in links.items():
+            self._point(folder / entry, target)
+        sheet = write_sheet(describe_version(self._store, published, files, stages))
+        fresh = self._clear_fresh()
+        with fresh.open("xb") as stream:
+            stream.write(sheet)
+        self._put(fresh, folder / SHEET)
+        _remove_others(folder, {SHEET, *links})
+        return name
+
+    def _find_links(self, published: ModelVersion, folder: Path, entries: set[str]) -> dict[str, str]:
+        if published.removed:
+            return {}
+        try:
+            place = self._artifacts.place(published)
+        except CorruptArtifactError:  # the database leads out of the store: there is nothing to be shown
+            return {}
+        above = os.path.relpath(os.path.realpath(place.parent if published.entry else place), os.path.realpath(folder))
+        links: dict[str, str] = {}
+        for entry in sorted(entries):
+            name = entry
+            while name == SHEET or name in links or (name != entry and name in entries):
+                name = f"published-{name}"
+            links[name] = f"{above}/{entry}"
+        return links
+
+    def _draw_links(self, model: str, stages: Sequence[Stage]) -> set[str]:
+        wanted = {one.name: directory_name(one.version) for one in stages}
+        latest = self._store.highest(model, RELEASES)
+        if latest is not None:
+            wanted[LATEST] = directory_name(latest.version)
+        else:
+            _remove(self._root / model / LATEST)
+        for name, target in wanted.items():
+            self._point(self._root / model / name, target)
+        return set(wanted)
+
+    def _point(self, link: Path, target: str) -> None:
+        try:
+            if str(link.readlink()) == target:
+                return
+        except OSError:  # it is not there, or is no link
+            pass
+        fresh = self._clear_fresh()
+        fresh.symlink_to(target)
+        self._put(fresh, link)
+
+    def _clear_fresh(self) -> Path:
+        fresh = self._root / FRESH
+        fresh.unlink(missing_ok=True)  # who was killed may have left a link, and nothing is written through that
+        return fresh
+
+    def _put(self, fresh: Path, place: Path) -> None:
+        try:
+            fresh.replace(place)
+        except IsADirectoryError:
+            _remove(place)
+            fresh.replace(place)
+
+    def _remove_others(self, names: set[str]) -> None:
+        _remove_others(self._root, {POSITION, *names})
+
+
+class _Position:
+    """The line up to which everything is drawn, in a file that is locked."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def read(self) -> tuple[int, str]:
+        """Return the line's number and digest; 0 where there is none, or where somebody was killed writing it."""
+        number, _, digest = os.pread(self._handle, 200, 0).decode(errors="replace").partition(" ")
+        if not digest.endswith("\n") or not number.isascii() or not number.isdigit():
+            return 0, ""
+        return int(number), digest.rstrip("\n")
+
+    def write(self, line: Line) -> None:
+        """Remember *line*."""
+        self.write_text(line.number, line.digest)
+
+    def write_text(self, number: int, digest: str) -> None:
+        """Remember a line by its number and digest."""
+        content = f"{number} {digest}\n".encode()
+        os.pwrite(self._handle, content, 0)
+        os.ftruncate(self._handle, len(content))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        for place in (folder.parent, folder):
+            if place.is_symlink() or place.is_file():
+                place.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_symlink():
+        folder.unlink()
+        folder.mkdir()
+
+
+def _remove_others(folder: Path, names: set[str]) -> None:
+    for one in os.scandir(folder):
+        if one.name not in names:
+            _remove(Path(one.path))
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What happened: sealed, proved, told, and moved elsewhere."""

@@ -1,0 +1,1 @@
+"""Files of one major version made into files of the next."""

@@ -1,0 +1,1 @@
+"""Which version may come into which stage, and how it gets there."""
