@@ -43,7 +43,7 @@ ALONE = [
 CONSTRAINTS = ROOT / "constraints.txt"
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 EXAMPLE = "docs/examples/mlc-acme"
-ORACLES = ("monai>=1.4", "safetensors>=0.5")  # libraries whose word tests hold ours against
+ORACLES = ("monai>=1.4", "safetensors>=0.5", "tensorboard>=2.14")  # libraries whose word tests hold ours against
 NPM_SEMVER = "semver@7.8.6"  # npm's own words on versions and ranges
 COVERAGE_FLOOR = 95
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Row,
         Stage,
     )
-    from mlc_registry.semver.ranges import Interval
+    from mlc_registry.semver import ranges
     from mlc_registry.semver.versions import Version
 
 __all__ = ["ArtifactStore", "Ledger", "Listeners", "PromotionCheck", "Rows", "Searches", "Statements", "Store"]
@@ -144,7 +144,7 @@ class Store(Protocol):
         """Return the version of equal precedence, yanked or not."""
         ...
 
-    def highest(self, model: str, intervals: Sequence[Interval], *, yanked: bool = False) -> ModelVersion | None:
+    def highest(self, model: str, intervals: Sequence[ranges.Interval], *, yanked: bool = False) -> ModelVersion | None:
         """Return the highest version in any of *intervals* that is not yanked, or, if *yanked*, that is."""
         ...
 

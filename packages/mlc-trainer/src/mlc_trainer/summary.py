@@ -12,10 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
     from mlc_core import CheckpointManager
     from mlc_trainer.engine import Position
 
-__all__ = ["export_history", "summarize"]
+__all__ = ["as_floats", "export_history", "summarize"]
+
+
+def as_floats(metrics: Mapping[str, float | Tensor] | None) -> dict[str, float]:
+    """Return *metrics* as plain numbers; waits for the device of those that are tensors."""
+    return {name: float(value) for name, value in (metrics or {}).items()}
 
 
 def summarize(

@@ -23,7 +23,7 @@ from mlc_trainer.observers import Journal, RunRecord
 from mlc_trainer.observers.journal import read_journal
 from mlc_trainer.precision import Precision
 from mlc_trainer.signals import StoppedError, StopRequest, name_signal
-from mlc_trainer.summary import export_history, summarize
+from mlc_trainer.summary import as_floats, export_history, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -276,7 +276,7 @@ class TrainingManager:
         engine = self._engine if self._engine is not None else self._begin(model, optimizer)
         self._scheduler = scheduler
         engine.check_finite()
-        numbers = _floats(metrics)
+        numbers = as_floats(metrics)
         number = engine.position.epoch if epoch is None else epoch
         if epoch_ended:
             numbers = self._close(numbers)
@@ -289,7 +289,7 @@ class TrainingManager:
         val_metrics: Mapping[str, float | Tensor] | None = None,
     ) -> dict[str, Any]:
         """End the epoch, unless a checkpoint did, write it down, and return what it came to, as plain data."""
-        metrics = {**_floats(train_metrics), **_floats(val_metrics)}
+        metrics = {**as_floats(train_metrics), **as_floats(val_metrics)}
         self._close(metrics)
         engine = self._engine
         if engine is None:
@@ -312,11 +312,7 @@ class TrainingManager:
         return self.checkpoint_manager.get_checkpoint_summary()
 
     def export_training_data(self, path: Path | str | None = None) -> Path:
-        """Write the summary and the metrics of every epoch as JSON, and return the file.
-
-        Args:
-            path: Where; `training_data.json` beside the journal unless said otherwise.
-        """
+        """Write the summary and every epoch as JSON to *path*, or beside the journal, and return the file."""
         target = self.model_dir / "training_data.json" if path is None else Path(path)
         return export_history(target, self.get_training_summary(), read_journal(self.journal))
 
@@ -357,13 +353,7 @@ class TrainingManager:
     def _tell_start(self, source: str | None) -> None:
         self.model_dir.mkdir(parents=True, exist_ok=True)
         record = RunRecord(
-            id=self.model_name,
-            directory=self.model_dir,
-            model_name=self.model_name,
-            num_epochs=0,
-            batches_per_epoch=0,
-            resumed_from=source,
-            differences=(),
+            id=self.model_name, directory=self.model_dir, model_name=self.model_name, resumed_from=source
         )
         for observer in self._observers:
             observer.run_started(record, self.position)
@@ -408,7 +398,3 @@ class TrainingManager:
             self._save(engine.position.epoch, {}, epoch_ended=False, reason=name)
         msg = f"{name} came and training stopped at step {self.position.step}, which is saved; start it again"
         raise PreemptedError(msg, signal=self._stop.signal)
-
-
-def _floats(metrics: Mapping[str, float | Tensor] | None) -> dict[str, float]:
-    return {name: float(value) for name, value in (metrics or {}).items()}

@@ -22,11 +22,13 @@ class RunRecord:
     id: str
     directory: Path
     model_name: str
-    num_epochs: int
-    batches_per_epoch: int
-    resumed_from: str | None
+    num_epochs: int = 0
+    """How many there will be; 0 where the loop is its user's own, and nobody knows."""
+    batches_per_epoch: int = 0
+    """The same."""
+    resumed_from: str | None = None
     """The name of the checkpoint that it goes on from."""
-    differences: Sequence[str]
+    differences: Sequence[str] = ()
     """What is not as it was when that checkpoint was saved."""
     config: Mapping[str, Any] = attrs.field(factory=dict)
     """What the run is made of, as plain data; nothing where the loop is its user's own."""
