@@ -41,6 +41,7 @@ __all__ = [
     "make_loss_scheduler",
     "make_metric",
     "make_model",
+    "make_trained_loss",
     "make_training_batches",
     "make_validation_batches",
     "pick_device",
@@ -108,6 +109,15 @@ def make_loss(config: LossConfig, device: torch.device) -> tuple[Loss, Mapping[s
     loss = LossManager.create_loss_function(whole)
     loss.to(device)
     return loss, scheduler
+
+
+def make_trained_loss(config: LossConfig, device: torch.device, state: Mapping[str, Any]) -> Loss:
+    """Build the loss on *device* with its weights as *state* has them, learnt ones too."""
+    loss, moved = make_loss(config, device)
+    if moved is not None:
+        make_loss_scheduler(loss, moved, torch.optim.SGD([torch.zeros(1, device=device)]))
+    loss.load_state_dict(state)
+    return loss
 
 
 def make_metric(config: MetricsConfig | None) -> Metric | None:

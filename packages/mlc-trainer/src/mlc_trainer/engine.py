@@ -33,6 +33,8 @@ __all__ = ["Engine", "Position"]
 
 PATIENCE = 10
 """Batches in a row that may be passed over; more of them mean that it is not the batches."""
+REFUSALS = 40
+"""Steps in a row that a scaler may refuse: from the largest scale it is halved sixteen times until it is 1."""
 ADVICE = "Lower the learning rate, set training.clip_norm, or look at the data"
 
 
@@ -94,9 +96,9 @@ class Engine:
         self.device = device
         self.position = Position()
         self.average = None if ema_decay is None else average(model, ema_decay)
-        self.in_step = False
-        """Whether a step was begun and not ended, so that nothing here is worth saving."""
-        self._forward = torch.compile(model) if compiled else model
+        self.torn = False
+        """Whether something was begun and not ended, so that nothing here is worth saving."""
+        self._forward = torch.compile(model, dynamic=False) if compiled else model
         self._precision = Precision(precision, device)
         self._parts = accumulate
         self._channels_last = channels_last
@@ -107,6 +109,7 @@ class Engine:
         self._means = RunningMeans(device)
         self._passed_over = 0
         self._in_a_row = 0
+        self._refused = 0
         self._avoided: set[tuple[int, int]] = set()
 
     # ------------------------------------------------------------------ a step
@@ -126,7 +129,7 @@ class Engine:
             self.model.train()
         if (self.position.epoch, self.position.batch) in self._avoided:
             return self._pass_over()
-        self.in_step = True
+        self.torn = True
         kept = [buffer.clone() for buffer in self.model.buffers()] if self._guards else []
         self.optimizer.zero_grad(set_to_none=True)
         values = self._differentiate(inputs, targets)
@@ -176,8 +179,15 @@ class Engine:
             seen = values["loss"] if scaled else values["loss"] + values["grad_norm"]
             if not math.isfinite(float(seen)):
                 return False
-        if self._precision.step(self.optimizer) and self.rate is not None:
-            self.rate.step_ended()
+        if self._precision.step(self.optimizer):
+            self._refused = 0
+            if self.rate is not None:
+                self.rate.step_ended()
+            return True
+        self._refused += 1
+        if self._refused >= REFUSALS:
+            msg = f"the gradient was not finite at {REFUSALS} steps in a row, whatever it was scaled by. {ADVICE}"
+            raise NonFiniteLossError(msg)
         return True
 
     def _undo(self, kept: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -185,7 +195,7 @@ class Engine:
         for buffer, before in zip(self.model.buffers(), kept, strict=True):
             buffer.copy_(before)
         self.optimizer.zero_grad(set_to_none=True)
-        self.in_step = False
+        self.torn = False
         what = f"the loss or its gradient is not finite at step {self.position.step + 1}"
         if self._on_nonfinite == "rollback":
             raise NonFiniteStepError(what)
@@ -203,7 +213,7 @@ class Engine:
     def _advance(self) -> None:
         at = self.position
         self.position = Position(epoch=at.epoch, batch=at.batch + 1, step=at.step + 1)
-        self.in_step = False
+        self.torn = False
 
     # ------------------------------------------------------------------ an epoch
 
@@ -225,12 +235,14 @@ class Engine:
         Raises:
             ConfigError, LossConfigError: If one of them goes by what is not among *metrics*.
         """
+        self.torn = True
         if self.rate is not None:
             self.rate.epoch_ended(metrics)
         if self.loss_scheduler is not None:
             self.loss_scheduler.step(self.position.epoch, metrics)
         self._means.clear()
         self.position = Position(epoch=self.position.epoch + 1, step=self.position.step)
+        self.torn = False
 
     def check_finite(self) -> None:
         """Make sure that this is a state to go on from: asked before every save, because it waits for the device.
@@ -286,6 +298,7 @@ class Engine:
             "means": self._means.state_dict(),
             "passed_over": self._passed_over,
             "in_a_row": self._in_a_row,
+            "refused": self._refused,
             "avoided": sorted(map(list, self._avoided)),
         }
 
@@ -295,5 +308,6 @@ class Engine:
         self._means.load_state_dict(state["means"])
         self._passed_over = state["passed_over"]
         self._in_a_row = state["in_a_row"]
+        self._refused = state["refused"]
         self._avoided = {(epoch, batch) for epoch, batch in state["avoided"]}
-        self.in_step = False
+        self.torn = False

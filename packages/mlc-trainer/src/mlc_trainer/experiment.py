@@ -220,6 +220,9 @@ class ExperimentManager:
         with self.directory.busy():
             source, changed = self._begin(checkpoint)
             if more is not None:
+                if self._stopping is not None and self._stopping.reason is not None:
+                    msg = f"training ended early: {self._stopping.reason}; begin a run with a larger patience"
+                    raise RunError(msg)
                 total = self.engine.position.epoch + more
             total = self.config.training.num_epochs if total is None else total
             self._lay_out(total)

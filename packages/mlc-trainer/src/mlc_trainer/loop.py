@@ -125,7 +125,7 @@ class Loop:
         if self._stopping is not None:
             self._stopping.epoch_ended(metrics)
         for observer in self._observers:
-            observer.epoch_ended(self._engine.position, metrics)
+            observer.epoch_ended(self._engine.position, dict(metrics))
         position = self._engine.position
         reason = self._checkpoints.manager.due(epoch=position.epoch, step=position.step, metrics=metrics)
         self._save(reason or LATEST_STATE, metrics=metrics)
@@ -152,13 +152,16 @@ class Loop:
         """Go back to the last checkpoint, and come by the batch without a step when it comes again."""
         engine, position = self._engine, self._engine.position
         avoided = {*engine.avoided, (position.epoch, position.batch)}
-        if len(avoided) > ROLLBACKS or not self._checkpoints.manager.list_checkpoints():
+        if len(avoided) > ROLLBACKS or self._checkpoints.source is None:
             why = "there is no checkpoint yet" if len(avoided) <= ROLLBACKS else f"{ROLLBACKS} batches were given up"
             msg = f"{error}, and {why}. Lower the learning rate, set training.clip_norm, or look at the data"
             raise NonFiniteLossError(msg) from error
         log.warning("%s; going back to the last checkpoint and passing the batch over", error)
-        self._checkpoints.restore("latest")
+        engine.torn = True
+        self._checkpoints.go_back()
         engine.avoid(avoided)
+        for observer in self._observers:
+            observer.rolled_back(engine.position)
 
     def _give_way(self) -> None:
         """Save where training stands, because a signal asked the process to end.
@@ -169,11 +172,13 @@ class Loop:
         name = name_signal(self._stop.signal)
         self._engine.check_finite()
         self._checkpoints.save_here(name)
-        msg = f"{name} came and training stopped at step {self._engine.position.step}, which is saved; resume the run"
+        step = self._engine.position.step
+        saved = f"at step {step}, which is saved; resume the run" if step else "before its first step; start it again"
+        msg = f"{name} came and training stopped {saved}"
         raise PreemptedError(msg, signal=self._stop.signal)
 
     def _save_before_the_end(self, error: BaseException) -> None:
-        if not self._config.training.save_on_error or self._engine.in_step or isinstance(error, PreemptedError):
+        if not self._config.training.save_on_error or self._engine.torn or isinstance(error, PreemptedError):
             return
         try:
             self._engine.check_finite()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlc_trainer.metrics import Metric
     from mlc_trainer.precision import Precision
 
-__all__ = ["device_of", "lay_out", "loss_values", "measure", "split", "to_channels_last"]
+__all__ = ["device_of", "lay_out", "lay_out_state", "loss_values", "measure", "split", "to_channels_last"]
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -58,6 +58,14 @@ def to_channels_last(model: nn.Module) -> nn.Module:
     return model
 
 
+def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
+    """Lay out what *optimizer* keeps for each weight as the weight itself is, which a checkpoint does not say."""
+    for weight, kept in optimizer.state.items():
+        for name, one in kept.items():
+            if isinstance(one, torch.Tensor) and one.shape == weight.shape and one.stride() != weight.stride():
+                kept[name] = torch.empty_like(weight, dtype=one.dtype).copy_(one)
+
+
 def loss_values(loss: Loss, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Return the `loss`, with its graph, and each of its components where it has some."""
     components = getattr(loss, "get_loss_components", None)
@@ -87,7 +95,7 @@ def measure(
     """
     sums: dict[str, Tensor] = {}
     samples = 0
-    was_training = model.training
+    modes = [(one, one.training) for one in model.modules()]  # parts that are frozen stay so
     model.eval()
     try:
         with torch.no_grad():
@@ -102,7 +110,8 @@ def measure(
                 if metric is not None:
                     metric.update(prediction, targets)
     finally:
-        model.train(was_training)
+        for one, was_training in modes:
+            one.training = was_training
     if not samples:
         msg = "there is no batch to measure on"
         raise ConfigError(msg)

@@ -92,8 +92,7 @@ class ModelManager:
         model = assembly.make_model(config.model, seed=config.training.seed, device=chosen)
         averaged = config.training.ema_decay is not None
         restore_part(reader, model, item="average" if averaged else "model", prefix="module." if averaged else "")
-        loss, _ = assembly.make_loss(config.loss, chosen)
-        loss.load_state_dict(state["loss"])
+        loss = assembly.make_trained_loss(config.loss, chosen, state["loss"])
         return cls(model.eval(), config, loss=loss, saved=reader.saved, location=reader.location)
 
     @classmethod

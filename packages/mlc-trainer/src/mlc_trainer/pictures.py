@@ -157,6 +157,9 @@ def draw_samples(
         raise ConfigError(msg)
     if truth.ndim < prediction.ndim or truth.shape[1] < channels:  # labels: one class for each voxel
         labels = truth.reshape(len(truth), *space).long()
+        if channels == 1 or not 0 <= int(labels.min()) <= int(labels.max()) < channels:
+            msg = f"the truth has labels from {int(labels.min())} to {int(labels.max())}, the prediction {channels} classes"
+            raise ConfigError(msg)
         truth = torch.nn.functional.one_hot(labels, channels).movedim(-1, 1)
         prediction = torch.nn.functional.one_hot(prediction.argmax(1), channels).movedim(-1, 1) - 0.5
     if len(space) == 3:
@@ -198,5 +201,8 @@ def _figure(size: tuple[float, float]) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
+    if path.suffix.lower() not in {".png", ".svg", ".pdf", ".jpg", ".jpeg"}:
+        msg = f"{path} is no picture; let it end in .png, .svg, .pdf or .jpg"
+        raise ConfigError(msg)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)

@@ -11,6 +11,7 @@ from mlc_core import CheckpointNotFoundError, CheckpointReader, MismatchError, o
 from mlc_core.restore import restore
 from mlc_trainer import environment
 from mlc_trainer.config_files import as_data, settings_that_matter
+from mlc_trainer.measure import lay_out_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.engine import Engine, Position
 
-__all__ = ["RunCheckpoints"]
+__all__ = ["RunCheckpoints", "check_parts"]
 
 OURS = ("engine", "environment", "experiment", "loss")  # what every run saves beside model and optimizer
 
@@ -37,6 +38,8 @@ class RunCheckpoints:
     """What has a state beside the engine."""
     at: str | None = None
     """The checkpoint here that holds what is in memory, if there is one."""
+    source: Path | str | None = None
+    """The checkpoint that was saved or restored last, wherever it lies."""
     saved: Position | None = None
     """Where training stood when that was saved or restored."""
     metrics: dict[str, float] = attrs.field(factory=dict)
@@ -66,6 +69,7 @@ class RunCheckpoints:
             items={**self.parts, "experiment": as_data(self.config), "environment": self._environment()},
         )
         self.at, self.saved, self.metrics = Path(str(location)).name, position, dict(metrics or {})
+        self.source = self.at
         return str(location)
 
     def save_here(self, reason: str) -> str | None:
@@ -74,7 +78,13 @@ class RunCheckpoints:
         Between two epochs nothing is saved: that is done with the metrics, or it was not to be.
         """
         position = self.engine.position
-        return None if not position.batch or position == self.saved else self.save(reason)
+        is_here = position == self.saved and self.at is not None
+        return None if not position.batch or is_here else self.save(reason)
+
+    def go_back(self) -> None:
+        """Load what was saved or restored last."""
+        assert self.source is not None
+        self.restore(self.source)
 
     def restore(self, checkpoint: Path | str) -> tuple[str, Sequence[str]]:
         """Load *checkpoint* whole, and return its name and what is not as it was when it was saved.
@@ -88,7 +98,7 @@ class RunCheckpoints:
         is_path = "/" in str(checkpoint)
         reader = open_checkpoint(checkpoint) if is_path else CheckpointReader(self.manager.storage, found.saved)
         parts = self.parts
-        _check(found.state, parts, where=reader.location)
+        check_parts(found.state, parts, where=reader.location)
         restore(
             reader,
             found.state,
@@ -98,6 +108,8 @@ class RunCheckpoints:
             strict=True,
             items=parts,
         )
+        lay_out_state(engine.optimizer)
+        self.source = checkpoint if is_path else found.saved.name
         is_here = found.saved.id in {one.id for one in self.manager.list_checkpoints()}
         self.at = found.saved.name if is_here else None
         self.saved, self.metrics = engine.position, dict(found.saved.metrics)
@@ -113,12 +125,20 @@ class RunCheckpoints:
         return {**environment.fingerprint(self.engine.device), "training samples": self.samples}
 
 
-def _check(state: Mapping[str, Any], parts: Mapping[str, Any], *, where: object) -> None:
-    missing = [name for name in OURS if name not in state]
+def check_parts(
+    state: Mapping[str, Any], parts: Mapping[str, Any], *, where: object, ours: Sequence[str] = OURS
+) -> None:
+    """Make sure that *state* has the parts of a run, none more and none less.
+
+    Raises:
+        CheckpointNotFoundError: If it was not saved by a run.
+        MismatchError: If it has other parts.
+    """
+    missing = [name for name in ours if name not in state]
     if missing:
         msg = f"{where} holds no {', '.join(missing)}: it was not saved by a run, which alone can be resumed"
         raise CheckpointNotFoundError(msg)
-    known = {"model", "optimizer", "scheduler", *OURS}
+    known = {"model", "optimizer", "scheduler", *ours}
     for title, names in (("holds no", set(parts) - set(state)), ("also holds", set(state) - known - set(parts))):
         if names:
             msg = f"{where} {title} {', '.join(sorted(names))}: the run that saved it was configured otherwise"

@@ -41,6 +41,7 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        self.signal = 0  # what ended an earlier loop is over
         before = {one: signal.signal(one, self._hear) for one in LISTENED_TO}
         try:
             yield
@@ -54,7 +55,16 @@ class StopRequest:
         Raises:
             StoppedError: Then.
         """
-        for item in items:
+        iterator = iter(items)
+        while True:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            except RuntimeError as error:  # the signal went to all of the group, and a loader has lost its processes
+                if self.signal:
+                    raise StoppedError from error
+                raise
             if self.signal:
                 raise StoppedError
             yield item

@@ -31,6 +31,8 @@ class EarlyStopping:
         config = self._config
         if self._waited < config.patience:
             return None
+        if self._best is None:
+            return f"{config.metric} has been no number for {self._waited} epochs"
         return f"{config.metric} has not got better than {self._best:.6g} for {self._waited} epochs"
 
     def epoch_ended(self, metrics: Mapping[str, float]) -> None:

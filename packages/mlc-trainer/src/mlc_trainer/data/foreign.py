@@ -24,14 +24,15 @@ def repeat(loader: Iterable[Any], *, seed: int, epoch: int, first: int = 0) -> I
     Warns:
         ResumeWarning: If batches come from processes that outlive an epoch, whose generators nobody can start anew.
     """
-    if first and getattr(loader, "persistent_workers", False):
+    if (epoch or first) and getattr(loader, "persistent_workers", False):
         msg = (
             "the loader keeps its worker processes from epoch to epoch, and nobody can restore what they draw: random "
             "augmentation goes on otherwise; use manager.loader(dataset, …), or persistent_workers=False"
         )
         warnings.warn(msg, ResumeWarning, stacklevel=3)
     start = mix(DATA_ORDER, seed, epoch)
-    for owner in (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    for owner in (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
         generator = getattr(owner, "generator", None)
         if generator is not None:
             generator.manual_seed(start)

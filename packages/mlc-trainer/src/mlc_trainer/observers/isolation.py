@@ -51,6 +51,10 @@ class Isolated:
         """Tell."""
         self._tell("epoch_ended", position, metrics)
 
+    def rolled_back(self, position: Position) -> None:
+        """Tell."""
+        self._tell("rolled_back", position)
+
     def checkpoint_saved(self, position: Position, location: str) -> None:
         """Tell."""
         self._tell("checkpoint_saved", position, location)
@@ -64,7 +68,7 @@ class Isolated:
             return
         try:
             getattr(self._observer, moment)(*facts)
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             kind = type(self._observer).__qualname__
             log.warning(
                 "callback %r (%s) failed at %s and is told nothing more: %s", self._name, kind, moment, failure,
@@ -109,6 +113,10 @@ class Follower:
     def epoch_ended(self, position: Position, metrics: Mapping[str, float]) -> None:
         """Tell later."""
         self._put(self._isolated.epoch_ended, position, metrics)
+
+    def rolled_back(self, position: Position) -> None:
+        """Tell later."""
+        self._put(self._isolated.rolled_back, position)
 
     def checkpoint_saved(self, position: Position, location: str) -> None:
         """Tell later."""

@@ -32,13 +32,14 @@ class StepProfiler:
         """Begin to count."""
         self._directory = run.directory
         self._seen = 0
+        if not self._wait:
+            self._start()
 
     def step_ended(self, position: Position) -> None:
         """Start, stop, or count."""
         self._seen += 1
         if self._seen == self._wait:
-            self._profile = torch.profiler.profile(record_shapes=True)
-            self._profile.start()
+            self._start()
         elif self._seen == self._wait + self._steps:
             self._write()
 
@@ -48,12 +49,19 @@ class StepProfiler:
     def epoch_ended(self, position: Position, metrics: Mapping[str, float]) -> None:
         """Do nothing."""
 
+    def rolled_back(self, position: Position) -> None:
+        """Do nothing."""
+
     def checkpoint_saved(self, position: Position, location: str) -> None:
         """Do nothing."""
 
     def run_ended(self, position: Position, error: BaseException | None) -> None:
         """Write what there is, if the run was shorter."""
         self._write()
+
+    def _start(self) -> None:
+        self._profile = torch.profiler.profile(record_shapes=True)
+        self._profile.start()
 
     def _write(self) -> None:
         if self._profile is None:

@@ -49,6 +49,10 @@ class LineProgress:
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in worth_a_glance(metrics).items())
         self.say(f"epoch {position.epoch:>{len(str(total))}}/{total}  {numbers}")
 
+    def rolled_back(self, position: Position) -> None:
+        """Say where training goes on."""
+        self.say(f"rolled back to epoch {position.epoch + 1}, batch {position.batch}, step {position.step}")
+
     def checkpoint_saved(self, position: Position, location: str) -> None:
         """Say nothing: there is one at the end of every epoch."""
 

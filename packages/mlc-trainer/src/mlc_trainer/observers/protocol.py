@@ -49,6 +49,9 @@ class Observer(Protocol):
     def epoch_ended(self, position: Position, metrics: Mapping[str, float]) -> None:
         """Hear what an epoch came to."""
 
+    def rolled_back(self, position: Position) -> None:
+        """Hear that training went back to *position*: what was told of later ones will be told anew."""
+
     def checkpoint_saved(self, position: Position, location: str) -> None:
         """Hear where a checkpoint was saved."""
 

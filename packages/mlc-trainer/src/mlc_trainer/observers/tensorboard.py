@@ -32,7 +32,8 @@ class TensorBoard:
 
     def run_started(self, run: RunRecord, position: Position) -> None:
         """Open the directory, and let what happened after *position* not count any more."""
-        self._writer: Any = self._make(str(run.directory / "tensorboard"), purge_step=position.step + 1)
+        self._directory = str(run.directory / "tensorboard")
+        self._open(position)
 
     def step_ended(self, position: Position) -> None:
         """Write nothing."""
@@ -46,12 +47,20 @@ class TensorBoard:
         self._write("epoch", position, metrics)
         self._writer.flush()
 
+    def rolled_back(self, position: Position) -> None:
+        """Let what happened after *position* not count any more."""
+        self._writer.close()
+        self._open(position)
+
     def checkpoint_saved(self, position: Position, location: str) -> None:
         """Write nothing."""
 
     def run_ended(self, position: Position, error: BaseException | None) -> None:
         """Close the files."""
         self._writer.close()
+
+    def _open(self, position: Position) -> None:
+        self._writer: Any = self._make(self._directory, purge_step=position.step + 1)
 
     def _write(self, group: str, position: Position, values: Mapping[str, float]) -> None:
         for name, value in values.items():
