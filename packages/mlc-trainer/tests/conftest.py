@@ -98,6 +98,10 @@ class Watcher:
         """Do what was told."""
         self._do("epoch_ended", position, metrics)
 
+    def rolled_back(self, position):
+        """Do what was told."""
+        self._do("rolled_back", position)
+
     def checkpoint_saved(self, position, location):
         """Do what was told."""
         self._do("checkpoint_saved", position, location)

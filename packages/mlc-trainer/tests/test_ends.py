@@ -14,6 +14,7 @@ from mlc_trainer import (
     ModelManager,
     NonFiniteLossError,
     PreemptedError,
+    RunError,
     from_data,
     read_journal,
 )
@@ -233,3 +234,67 @@ def test_average_is_what_is_measured_and_loaded(configure, run_dir):
     numbers = {name: one for name, one in loaded.saved.metrics.items() if name.startswith("val_")}
     assert numbers == loaded.evaluate()
     assert numbers == ModelManager.from_experiment(experiment).evaluate()
+
+
+# ---------------------------------------------------------------------- what a review found
+
+
+def test_parts_that_are_frozen_stay_so(configure, run_dir, plain, tmp_path, killer, killed, bits):
+    """Validation puts every module back as it was, so that a restart changes nothing."""
+    tables = {"model": {"factory": "tiny:Frozen"}, "checkpoints": FREQUENT}
+    with pytest.raises(killed):
+        ExperimentManager(configure(**tables), run_dir, observers=[killer(5)]).run()
+    resumed = ExperimentManager.from_run(run_dir)
+    resumed.resume_training()
+    ExperimentManager(configure(**tables), tmp_path / "whole").run()
+
+    assert bits(tmp_path / "whole")[0]["model.safetensors"] == bits(run_dir)[0]["model.safetensors"]
+    assert 0 == int(resumed.engine.model.layers[1].num_batches_tracked)
+
+
+def test_metric_that_is_never_a_number_ends_training_early(configure, run_dir, caplog):
+    """And says so."""
+    caplog.set_level("INFO", "mlc_trainer")
+    table = {"factory": "tiny:NoNumber"}
+    config = configure(
+        metrics=table, early_stopping={"metric": "val_nothing", "patience": 2}, training={"num_epochs": 5}
+    )
+    experiment = ExperimentManager(config, run_dir)
+    experiment.run()
+
+    assert 2 == experiment.engine.position.epoch
+    assert "val_nothing has been no number for 2 epochs" in caplog.text
+    with pytest.raises(RunError, match="training ended early"):
+        ExperimentManager.from_run(run_dir).resume_training(2)
+
+
+def test_gradient_that_no_scale_makes_finite_ends_the_run(configure, run_dir):
+    """Instead of training nothing, for ever."""
+    config = configure(
+        model={"factory": "tiny:Steep"}, training={"precision": "fp16", "num_epochs": 30}, data={"batch_size": 4}
+    )
+    with pytest.raises(NonFiniteLossError, match="not finite at 40 steps in a row"):
+        ExperimentManager(config, run_dir).run()
+
+
+def test_journal_tells_no_step_twice_after_a_rollback(configure, run_dir):
+    """What comes again is forgotten first."""
+    config = configure(
+        data=POISONED, training={"on_nonfinite": "rollback", "num_epochs": 2, "log_every": 1}, checkpoints=FREQUENT
+    )
+    ExperimentManager(config, run_dir).run()
+    lines = read_journal(run_dir / "metrics.jsonl")
+    steps = [line["step"] for line in lines if line["event"] == "step"]
+
+    assert sorted(set(steps)) == steps
+    assert 2 == sum(line["event"] == "rolled back" for line in lines)
+
+
+def test_model_with_learnt_loss_weights_can_be_measured(configure, run_dir):
+    """From its checkpoint alone."""
+    scheduler = {"type": "adaptive", "params": {"method": "uncertainty"}}
+    config = configure(loss={"preset": "default_segmentation", "config": {"scheduler": scheduler}})
+    ExperimentManager(config, run_dir).run()
+    loaded = ModelManager.from_experiment_dir(run_dir, "cpu")
+
+    assert loaded.evaluate() == {name: one for name, one in loaded.saved.metrics.items() if name.startswith("val_")}

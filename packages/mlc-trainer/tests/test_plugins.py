@@ -14,7 +14,7 @@ from mlc_trainer.observers.isolation import Follower, Isolated
 from mlc_trainer.observers.profile import StepProfiler
 from mlc_trainer.testing import ObserverContract, tell_a_run
 
-MOMENTS = ("run_started", "step_ended", "step_logged", "epoch_ended", "checkpoint_saved", "run_ended")
+MOMENTS = ("run_started", "step_ended", "step_logged", "epoch_ended", "rolled_back", "checkpoint_saved", "run_ended")
 
 
 class Noted:

@@ -251,7 +251,7 @@ class Suicide:
     def run_started(self, run, position):
         """Do nothing."""
 
-    step_logged = epoch_ended = checkpoint_saved = run_ended = run_started
+    step_logged = epoch_ended = rolled_back = checkpoint_saved = run_ended = run_started
 
 
 def test_workers_that_outlive_a_killed_run_do_not_keep_it_busy(plain, place, undisturbed, bits):

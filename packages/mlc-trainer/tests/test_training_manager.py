@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import Blobs, Images, Net
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-from mlc_core import CheckpointManager
+from mlc_core import CheckpointManager, MismatchError
 from mlc_hooks import UnknownNameError
 from mlc_trainer import (
     ConfigError,
@@ -64,6 +64,7 @@ def train(place, *, loader=foreign, die_at=None, moment="step", loss=ADAPTIVE, *
             raise Killed
 
     for epoch in manager.epochs(EPOCHS):
+        values = manager.last_values  # after a restart there may be no batch left
         for batch in manager.batches(batches):
             values = manager.train_step(model, batch, optimizer, "cpu")
             perhaps_die("step")
@@ -247,6 +248,97 @@ def test_setup_from_the_documents(tmp_path):
     summary = manager.end_epoch(0)
     assert {"dice", "bce"} == set(summary["loss_weights"])
     assert summary["loss_weights"] != {"dice": 0.8, "bce": 0.2}
+
+
+# ---------------------------------------------------------------------- what a review found
+
+
+def small(place, **options):
+    """Return a manager that saves always, with its parts."""
+    manager = TrainingManager(place, "net", **options)
+    manager.setup_loss_function({"type": "bce"})
+    manager.setup_checkpointing({"save_strategy": lambda _: "always"})
+    return manager, *parts()
+
+
+def test_batches_that_are_passed_over_stay_so(tmp_path):
+    """What counts is what was given out, not what was trained on."""
+    seen = []
+    for stop in (3, 99):
+        manager, model, optimizer, _ = small(tmp_path)
+        manager.resume(model, optimizer)
+        images = [(torch.full((2, 1, 8, 8), float(one)), torch.ones(2, 1, 8, 8)) for one in range(6)]
+        for epoch in manager.epochs(1):
+            for number, batch in enumerate(manager.batches(DataLoader(images, batch_size=None))):
+                if number == stop:
+                    break
+                if float(batch[0].mean()) == 1:
+                    continue
+                seen.append(int(batch[0].mean()))
+                manager.train_step(model, batch, optimizer)
+                manager.save_checkpoint(model, optimizer, None, epoch, epoch_ended=False)
+            else:
+                manager.end_epoch(epoch)
+                continue
+            break
+    assert [0, 2, 3, 4, 5] == seen
+
+
+def test_metrics_given_after_the_end_of_an_epoch_are_saved(tmp_path):
+    """Whichever of the two calls comes first."""
+    manager = quick_training_setup(tmp_path, "net")
+    model, optimizer, _ = parts()
+    manager.train_step(model, next(iter(foreign())), optimizer)
+    manager.end_epoch(0)
+    path = manager.save_checkpoint(model, optimizer, None, 0, {"val_dice": 0.5})
+
+    assert path is not None
+    assert 0.5 == manager.get_checkpoint_summary()["best_metric"]
+
+
+def test_generator_of_a_batch_sampler_is_started_anew(tmp_path):
+    """Wherever a loader hides it."""
+    orders = []
+    for _ in range(2):
+        manager, model, optimizer, _ = small(tmp_path / str(len(orders)))
+        manager.resume(model, optimizer)
+        sampler = RandomSampler(range(12), generator=torch.Generator().manual_seed(len(orders)))
+        loader = DataLoader(Images(length=12, channels=1, first=0), batch_sampler=BatchSampler(sampler, 4, False))
+        orders.append([batch[0] for batch in manager.batches(loader)])
+    assert all(torch.equal(*pair) for pair in zip(*orders, strict=True))
+
+
+def test_what_is_not_as_it_was_is_said(tmp_path):
+    """Options warn; a part too many, a part too few and a forgotten scheduler are refused."""
+    manager, model, optimizer, scheduler = small(tmp_path, ema_decay=0.9)
+    manager.train_step(model, next(iter(foreign())), optimizer)
+    manager.save_checkpoint(model, optimizer, scheduler, 0)
+    for options, handed, error, message in (
+        ({}, scheduler, MismatchError, "also holds average"),
+        ({"ema_decay": 0.9}, None, MismatchError, "holds a scheduler and none is given"),
+        ({"ema_decay": 0.9, "precision": "fp16"}, scheduler, MismatchError, "holds no scaler"),
+    ):
+        other, model, optimizer, _ = small(tmp_path, **options)
+        with pytest.raises(error, match=message):
+            other.resume(model, optimizer, handed)
+    again, model, optimizer, scheduler = small(tmp_path, ema_decay=0.9, seed=3)
+    with pytest.warns(ResumeWarning, match="seed was 0, is 3"):
+        again.resume(model, optimizer, scheduler)
+    with pytest.raises(RunError, match="another model"):
+        again.save_checkpoint(Net(), optimizer)
+
+
+def test_options_that_cannot_be_followed(tmp_path):
+    """Are refused as those of a configuration are."""
+    for options, message in (
+        ({"precision": "float16"}, "precision = 'float16' must be"),
+        ({"clip_norm": -1.0}, "clip_norm = -1.0 must be more than 0"),
+        ({"accumulate": 0}, "accumulate = 0 must be 1 or more"),
+        ({"ema_decay": 2.0}, "ema_decay = 2.0 must lie between"),
+        ({"on_nonfinite": "rollback"}, "is for a loop that is ours"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            TrainingManager(tmp_path, "net", **options)
 
 
 # ---------------------------------------------------------------------- what is refused

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlc_trainer.metrics import Metric
     from mlc_trainer.precision import Precision
 
-__all__ = ["device_of", "lay_out", "lay_out_state", "loss_values", "measure", "split", "to_channels_last"]
+__all__ = ["device_of", "lay_out", "loss_values", "measure", "split", "take_up", "to_channels_last"]
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -58,8 +58,13 @@ def to_channels_last(model: nn.Module) -> nn.Module:
     return model
 
 
-def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
-    """Lay out what *optimizer* keeps for each weight as the weight itself is, which a checkpoint does not say."""
+def take_up(optimizer: torch.optim.Optimizer) -> None:
+    """Make *optimizer*, just restored, what it was: a checkpoint does not say how its tensors are laid out.
+
+    They are as the weights themselves are. And it has taken steps, or torch would warn of a schedule that is stepped
+    before it takes one in this process.
+    """
+    optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way to say so
     for weight, kept in optimizer.state.items():
         for name, one in kept.items():
             if isinstance(one, torch.Tensor) and one.shape == weight.shape and one.stride() != weight.stride():

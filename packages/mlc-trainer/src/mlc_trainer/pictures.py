@@ -157,8 +157,9 @@ def draw_samples(
         raise ConfigError(msg)
     if truth.ndim < prediction.ndim or truth.shape[1] < channels:  # labels: one class for each voxel
         labels = truth.reshape(len(truth), *space).long()
-        if channels == 1 or not 0 <= int(labels.min()) <= int(labels.max()) < channels:
-            msg = f"the truth has labels from {int(labels.min())} to {int(labels.max())}, the prediction {channels} classes"
+        lowest, highest = int(labels.min()), max(int(labels.max()), 1)
+        if lowest < 0 or highest >= channels:
+            msg = f"the truth has labels from {lowest} to {highest}, and the prediction has {channels} classes"
             raise ConfigError(msg)
         truth = torch.nn.functional.one_hot(labels, channels).movedim(-1, 1)
         prediction = torch.nn.functional.one_hot(prediction.argmax(1), channels).movedim(-1, 1) - 0.5

@@ -53,10 +53,7 @@ class LearningRate:
         if self._every == "step":
             return
         if self._monitor is None:
-            with warnings.catch_warnings():
-                # a run that goes on after the last step of an epoch has called no optimizer in this process
-                warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step\(\)` before", UserWarning)
-                self.scheduler.step()
+            self.scheduler.step()
         elif self._monitor in metrics:
             self.scheduler.step(metrics[self._monitor])
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from mlc_core import CheckpointNotFoundError, CheckpointReader, MismatchError, o
 from mlc_core.restore import restore
 from mlc_trainer import environment
 from mlc_trainer.config_files import as_data, settings_that_matter
-from mlc_trainer.measure import lay_out_state
+from mlc_trainer.errors import ResumeWarning
+from mlc_trainer.measure import take_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.engine import Engine, Position
 
-__all__ = ["RunCheckpoints", "check_parts"]
+__all__ = ["RunCheckpoints", "check_parts", "restore_owned", "warn_of_differences"]
 
 OURS = ("engine", "environment", "experiment", "loss")  # what every run saves beside model and optimizer
 
@@ -108,7 +110,7 @@ class RunCheckpoints:
             strict=True,
             items=parts,
         )
-        lay_out_state(engine.optimizer)
+        take_up(engine.optimizer)
         self.source = checkpoint if is_path else found.saved.name
         is_here = found.saved.id in {one.id for one in self.manager.list_checkpoints()}
         self.at = found.saved.name if is_here else None
@@ -143,3 +145,34 @@ def check_parts(
         if names:
             msg = f"{where} {title} {', '.join(sorted(names))}: the run that saved it was configured otherwise"
             raise MismatchError(msg)
+
+
+def restore_owned(manager: CheckpointManager, latest: Path | str, engine: Engine, scheduler: Any) -> dict[str, Any]:
+    """Load *latest*, saved in a loop that its user owns, into *engine* and *scheduler*.
+
+    Returns:
+        How many batches of the epoch were `given` out, the `values` of the last step, and options and environment as
+        they were `before`.
+
+    Raises:
+        CheckpointNotFoundError, CorruptCheckpointError, MismatchError: If it has other parts, or was changed.
+    """
+    found = manager.load_checkpoint(latest)
+    check_parts(found.state, engine.parts, where=latest, ours=("engine", "loss", "environment", "manager"))
+    if scheduler is None and "scheduler" in found.state:
+        msg = f"{latest} holds a scheduler and none is given; hand it to resume(model, optimizer, scheduler)"
+        raise MismatchError(msg)
+    manager.load_checkpoint(latest, engine.model, engine.optimizer, scheduler, items=dict(engine.parts), strict=True)
+    take_up(engine.optimizer)
+    own = found.state["manager"]
+    before = {**own["options"], **found.state["environment"]}
+    return {"given": own["given"], "values": own["values"], "before": before}
+
+
+def warn_of_differences(latest: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[str]:
+    """Return what differs between *before* and *now*, and warn of it where there is something."""
+    changed = environment.differences(before, now)
+    if changed:
+        msg = f"going on from {latest}, and the rest need not be equal to the bit: {'; '.join(changed)}"
+        warnings.warn(msg, ResumeWarning, stacklevel=4)
+    return changed

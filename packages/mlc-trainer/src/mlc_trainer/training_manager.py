@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import torch
 
@@ -12,7 +12,7 @@ from mlc_losses import LossManager
 from mlc_trainer import environment
 from mlc_trainer.assembly import make_loss_scheduler
 from mlc_trainer.catalogs import make_observers
-from mlc_trainer.config import PartConfig
+from mlc_trainer.config import PartConfig, TrainingConfig
 from mlc_trainer.data import Batches
 from mlc_trainer.data.foreign import repeat
 from mlc_trainer.engine import Engine, Position
@@ -20,10 +20,12 @@ from mlc_trainer.errors import ConfigError, PreemptedError, RunError
 from mlc_trainer.measure import device_of, measure
 from mlc_trainer.metrics import DiceScore
 from mlc_trainer.observers import Journal, RunRecord
-from mlc_trainer.observers.journal import read_journal
 from mlc_trainer.precision import Precision
+from mlc_trainer.randomness import MEASURE, mix
+from mlc_trainer.saving import restore_owned, warn_of_differences
 from mlc_trainer.signals import StoppedError, StopRequest, name_signal
-from mlc_trainer.summary import as_floats, export_history, summarize
+from mlc_trainer.summary import as_floats
+from mlc_trainer.training_record import TrainingRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainingManager"]
 
 
-class TrainingManager:
+class TrainingManager(TrainingRecord):
     """The steps, the checkpoints and the record of a training loop that you own.
 
     Args:
@@ -56,7 +58,6 @@ class TrainingManager:
     """
 
     loss_function: Loss
-    checkpoint_manager: CheckpointManager
 
     def __init__(
         self,
@@ -78,25 +79,24 @@ class TrainingManager:
         self._seed = seed
         self._metric = metric
         self._precision = precision
-        self._engine_options: dict[str, Any] = {
-            "clip_norm": clip_norm,
-            "precision": precision,
-            "accumulate": accumulate,
-            "ema_decay": ema_decay,
-            "on_nonfinite": on_nonfinite,
-        }
+        how = {"precision": precision, "accumulate": accumulate, "ema_decay": ema_decay}
+        self._engine_options: dict[str, Any] = {"clip_norm": clip_norm, **how, "on_nonfinite": on_nonfinite}
+        TrainingConfig(num_epochs=1, seed=seed, **self._engine_options)  # refuses what cannot be followed
+        self._options = {"seed": seed, **self._engine_options}
+        if on_nonfinite not in {"stop", "skip"}:
+            msg = f"on_nonfinite={on_nonfinite!r} is for a loop that is ours; take 'skip' or 'stop'"
+            raise ConfigError(msg)
         following = make_observers((), [PartConfig(name=one) for one in trackers])
         self._observers = (Journal(self.journal), *observers, *following)
         self._engine: Engine | None = None
+        self._given = 0  # batches of this epoch that were given out, trained on or not
+        self._saved_at: Position | None = None
+        self._resumed = False
+        self.last_values: Mapping[str, float | Tensor] = {}  # of the last step, after a restart too
         self._scheduler: Any = None
         self._loss_schedule: Mapping[str, Any] | None = None
         self._stop = StopRequest()
         self._last: dict[str, float] = {}
-
-    @property
-    def journal(self) -> Path:
-        """A line of JSON for each thing that happened."""
-        return self.model_dir / "metrics.jsonl"
 
     @property
     def position(self) -> Position:
@@ -142,11 +142,8 @@ class TrainingManager:
         self._scheduler = scheduler
         engine = self._bind(model, optimizer)
         latest = self.checkpoint_manager.get_latest_checkpoint_path()
-        if latest is not None:
-            self.checkpoint_manager.load_checkpoint(
-                latest, model, optimizer, scheduler, items=dict(engine.parts), strict=True
-            )
-        self._tell_start(None if latest is None else Path(str(latest)).name)
+        changed = () if latest is None else self._restore(latest)
+        self._tell_start(None if latest is None else Path(str(latest)).name, changed)
         return engine.position
 
     # ------------------------------------------------------------------ the loop
@@ -154,8 +151,8 @@ class TrainingManager:
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs up to *num_epochs*, counted from 0, from the one that is under way.
 
-        While they last, SIGTERM and SIGUSR1 do not end the process: the next batch is not given out, where training
-        stands is saved, and `PreemptedError` is raised.
+        While they last, SIGTERM and SIGUSR1 let no further batch be given out: where training stands is saved instead,
+        and `PreemptedError` raised.
         """
         with self._stop.listening():
             while (epoch := self.position.epoch) < num_epochs:
@@ -163,8 +160,7 @@ class TrainingManager:
                 if self.position.epoch == epoch:
                     msg = f"epoch {epoch} did not end: call end_epoch(epoch, …) or save_checkpoint(…) once it did"
                     raise RunError(msg)
-        for observer in self._observers:
-            observer.run_ended(self.position, None)
+        self._tell_end(None)
 
     def loader(
         self, dataset: Any, *, batch_size: int, shuffle: bool = True, drop_last: bool = False, workers: int = 0
@@ -184,19 +180,17 @@ class TrainingManager:
         """Yield the batches of the epoch that is under way, from where training stands.
 
         Args:
-            loader: What `loader` returned, or any other: its order and its draws are made to repeat, and after a
-                restart those batches of the epoch that were trained on are loaded once more and let go of.
+            loader: What `loader` returned, or any other, whose order and draws are made to repeat: after a restart,
+                batches that were given out before are loaded once more and let go of.
 
         Raises:
             PreemptedError: If a signal asked the process to end; where training stands is saved.
         """
-        at = self.position
-        if isinstance(loader, Batches):
-            found = loader.epoch(at.epoch, first=at.batch)
-        else:
-            found = repeat(loader, seed=self._seed, epoch=at.epoch, first=at.batch)
+        epoch = self.position.epoch
         try:
-            yield from self._stop.watch(found)
+            for batch in self._stop.watch(self._epoch_of(loader, self._seed, epoch, first=self._given)):
+                self._given += 1
+                yield batch
         except StoppedError:
             self._give_way()
 
@@ -206,22 +200,15 @@ class TrainingManager:
         batch: Sequence[Tensor],
         optimizer: torch.optim.Optimizer,
         device: torch.device | str | None = None,
-    ) -> dict[str, Tensor]:
+    ) -> Mapping[str, float | Tensor]:
         """Train *model* on *batch*, a pair of input and target, and return the loss and its components.
 
-        Args:
-            model: The same at every step.
-            batch: Is brought to the device.
-            optimizer: The same at every step.
-            device: Where the model is; asked of the model unless given.
-
-        Returns:
-            Tensors without dimensions, still on the device: `float()` waits for it. Nothing for a batch that was
-            passed over.
+        They are tensors without dimensions, still on the device: `float()` waits for it. For a batch that was passed
+        over there are none.
 
         Raises:
             RunError: If model or optimizer are others than before.
-            ConfigError: If *batch* is no pair, or the model is elsewhere.
+            ConfigError: If *batch* is no pair, or the model is not on *device*.
             NonFiniteLossError: As `Engine.train_step`.
         """
         engine = self._engine
@@ -230,29 +217,32 @@ class TrainingManager:
         if device is not None and torch.device(device).type != engine.device.type:
             msg = f"the model is on {engine.device} and the batch is to go to {device}; say model.to({str(device)!r})"
             raise ConfigError(msg)
-        values = engine.train_step(batch)
+        self.last_values = engine.train_step(batch)
         for observer in self._observers:
             observer.step_ended(engine.position)
-        return values
+        return self.last_values
 
     def validation_step(
         self, model: nn.Module, loader: Iterable[Sequence[Tensor]] | Batches, device: torch.device | str | None = None
     ) -> dict[str, float]:
         """Return the mean loss, its components and the metrics over all batches of *loader*, each named `val_…`.
 
-        Nothing that training depends on changes. Where an average of the weights is kept, that is measured.
+        Nothing that training depends on changes. An average of the weights is measured where one is kept.
         """
         engine = self._engine
         place = device_of(model) if device is None else torch.device(device)
-        return measure(
-            engine.measured if engine is not None and engine.model is model else model,
-            loader.epoch(0) if isinstance(loader, Batches) else loader,
-            loss=self.loss_function,
-            metric=self._metric(),
-            device=place,
-            seed=self._seed,
-            precision=Precision(self._precision, place),
-        )
+        try:
+            return measure(
+                engine.measured if engine is not None and engine.model is model else model,
+                self._stop.watch(self._epoch_of(loader, mix(MEASURE, self._seed), 0)),
+                loss=self.loss_function,
+                metric=self._metric(),
+                device=place,
+                seed=self._seed,
+                precision=Precision(self._precision, place),
+            )
+        except StoppedError:
+            self._give_way()
 
     def save_checkpoint(
         self,
@@ -266,14 +256,15 @@ class TrainingManager:
     ) -> Path | str | None:
         """Save, if the strategy says so, and return where; everything that a restart needs is in it.
 
-        Unless *epoch_ended* is false, the epoch ends with this: what goes on once an epoch does so before it is saved,
-        and `end_epoch` does it no second time.
+        Unless *epoch_ended* is false, this ends the epoch as `end_epoch` does, before it saves.
 
         Raises:
             NonFiniteLossError: If a loss of this epoch was NaN or infinite, or a weight is.
             StateError, StorageError, …: As `CheckpointManager.save_checkpoint`.
         """
-        engine = self._engine if self._engine is not None else self._begin(model, optimizer)
+        engine = self._engine
+        if engine is None or engine.model is not model or engine.optimizer is not optimizer:
+            engine = self._begin(model, optimizer)
         self._scheduler = scheduler
         engine.check_finite()
         numbers = as_floats(metrics)
@@ -298,23 +289,6 @@ class TrainingManager:
         found = {**self._last, **metrics}
         weights = {} if engine.loss_scheduler is None else dict(engine.loss_scheduler.weights)
         return {"epoch": epoch, "step": engine.position.step, "metrics": found, "loss_weights": weights}
-
-    # ------------------------------------------------------------------ what it came to
-
-    def get_training_summary(self) -> dict[str, Any]:
-        """Return progress, model and checkpoints of this directory, as plain data."""
-        return summarize(
-            read_journal(self.journal), self.checkpoint_manager, model_name=self.model_name, position=self.position
-        )
-
-    def get_checkpoint_summary(self) -> dict[str, Any]:
-        """Return what `CheckpointManager.get_checkpoint_summary` does."""
-        return self.checkpoint_manager.get_checkpoint_summary()
-
-    def export_training_data(self, path: Path | str | None = None) -> Path:
-        """Write the summary and every epoch as JSON to *path*, or beside the journal, and return the file."""
-        target = self.model_dir / "training_data.json" if path is None else Path(path)
-        return export_history(target, self.get_training_summary(), read_journal(self.journal))
 
     # ------------------------------------------------------------------ the inside
 
@@ -350,11 +324,28 @@ class TrainingManager:
         )
         return self._engine
 
-    def _tell_start(self, source: str | None) -> None:
+    def _state(self) -> dict[str, Any]:
+        return {"given": self._given, "values": as_floats(self.last_values), "options": self._options}
+
+    def _epoch_of(self, loader: Batches | Iterable[Any], seed: int, epoch: int, *, first: int = 0) -> Iterator[Any]:
+        if isinstance(loader, Batches):
+            return loader.epoch(epoch, first=first)
+        return repeat(loader, seed=seed, epoch=epoch, first=first, resumed=self._resumed)
+
+    def _restore(self, latest: Path | str) -> Sequence[str]:
+        """Load *latest* into what was bound, and return what is not as it was."""
+        engine = self._engine
+        assert engine is not None
+        facts = restore_owned(self.checkpoint_manager, latest, engine, self._scheduler)
+        self._given, self._saved_at, self._resumed = facts["given"], engine.position, True
+        self.last_values = facts["values"]
+        now = {**self._options, **environment.fingerprint(engine.device)}
+        return warn_of_differences(latest, facts["before"], now)
+
+    def _tell_start(self, source: str | None, changed: Sequence[str] = ()) -> None:
         self.model_dir.mkdir(parents=True, exist_ok=True)
-        record = RunRecord(
-            id=self.model_name, directory=self.model_dir, model_name=self.model_name, resumed_from=source
-        )
+        name = self.model_name
+        record = RunRecord(id=name, directory=self.model_dir, model_name=name, resumed_from=source, differences=changed)
         for observer in self._observers:
             observer.run_started(record, self.position)
 
@@ -366,8 +357,9 @@ class TrainingManager:
             self._last = {**metrics, **self._last}
             engine.end_epoch(self._last)
             for observer in self._observers:
-                observer.epoch_ended(engine.position, self._last)
-        return dict(self._last)
+                observer.epoch_ended(engine.position, dict(self._last))
+            self._given = 0
+        return {**self._last, **metrics}
 
     def _save(
         self, epoch: int, metrics: Mapping[str, float], *, epoch_ended: bool, reason: str | None = None
@@ -383,18 +375,26 @@ class TrainingManager:
             step=engine.position.step,
             epoch_ended=epoch_ended,
             reason=reason,
-            items={**engine.parts, "environment": environment.fingerprint(engine.device)},
+            items={**engine.parts, "environment": environment.fingerprint(engine.device), "manager": self._state()},
         )
         if location is not None:
+            self._saved_at = engine.position
             for observer in self._observers:
                 observer.checkpoint_saved(engine.position, str(location))
         return location
 
-    def _give_way(self) -> None:
+    def _give_way(self) -> NoReturn:
         name = name_signal(self._stop.signal)
-        engine = self._engine
-        if engine is not None and engine.position.batch:
+        engine, at = self._engine, self.position
+        if engine is not None and at.step and at != self._saved_at:
             engine.check_finite()
-            self._save(engine.position.epoch, {}, epoch_ended=False, reason=name)
-        msg = f"{name} came and training stopped at step {self.position.step}, which is saved; start it again"
-        raise PreemptedError(msg, signal=self._stop.signal)
+            ended = not at.batch
+            self._save(at.epoch - ended, self._last if ended else {}, epoch_ended=ended, reason=name)
+        saved = f"at step {at.step}, which is saved" if at.step else "before its first step"
+        error = PreemptedError(f"{name} came and training stopped {saved}; start it again", signal=self._stop.signal)
+        self._tell_end(error)
+        raise error
+
+    def _tell_end(self, error: BaseException | None) -> None:
+        for observer in self._observers:
+            observer.run_ended(self.position, error)

@@ -34,6 +34,36 @@ class Restless(Net):
         return super().forward(image) + torch.rand(1)
 
 
+class Frozen(Net):
+    """Its batch normalisation is not to learn."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.layers[1].eval()
+
+
+class Steep(Net):
+    """Its loss is finite and its gradient is not."""
+
+    def forward(self, image):
+        """Return logits."""
+        return Cliff.apply(super().forward(image))
+
+
+class Cliff(torch.autograd.Function):
+    """The identity, with a slope that is no number."""
+
+    @staticmethod
+    def forward(ctx, value):
+        """Return *value*."""
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        """Return nothing that could be used."""
+        return slope * float("nan")
+
+
 class Images:
     """Noise around a bright corner, augmented with draws from three generators."""
 
@@ -168,6 +198,17 @@ class Accuracy:
     def compute(self):
         """Divide."""
         return {"accuracy": self._right / self._all}
+
+
+class NoNumber:
+    """A metric that fails in silence."""
+
+    def update(self, prediction, target):
+        """Ignore it."""
+
+    def compute(self):
+        """Return no number."""
+        return {"nothing": float("nan")}
 
 
 class Half:

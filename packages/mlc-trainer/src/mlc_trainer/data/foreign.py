@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 __all__ = ["repeat"]
 
 
-def repeat(loader: Iterable[Any], *, seed: int, epoch: int, first: int = 0) -> Iterator[Any]:
+def repeat(loader: Iterable[Any], *, seed: int, epoch: int, first: int = 0, resumed: bool = False) -> Iterator[Any]:
     """Yield the batches of *epoch* that *loader* gives from batch *first* on; those before are loaded and let go of.
 
     What the loader draws for order and samples is a function of *seed*, *epoch* and the number of the batch, whoever
     draws in between: its own generators and the global ones are started anew, its sampler is told the epoch.
 
     Warns:
-        ResumeWarning: If batches come from processes that outlive an epoch, whose generators nobody can start anew.
+        ResumeWarning: If training was *resumed*, and batches come from processes that outlive an epoch, whose
+            generators nobody can start anew.
     """
-    if (epoch or first) and getattr(loader, "persistent_workers", False):
+    if resumed and getattr(loader, "persistent_workers", False):
         msg = (
             "the loader keeps its worker processes from epoch to epoch, and nobody can restore what they draw: random "
             "augmentation goes on otherwise; use manager.loader(dataset, …), or persistent_workers=False"

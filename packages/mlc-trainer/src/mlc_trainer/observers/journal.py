@@ -82,6 +82,12 @@ class Journal:
         """Write the metrics of an epoch, durably: the checkpoint that says it is complete comes next."""
         self._write({"event": "epoch", **_place(position), **metrics}, durably=True)
 
+    def rolled_back(self, position: Position) -> None:
+        """Forget what happened after *position*, and note that it will happen again."""
+        kept = [line for line in read_journal(self._path) if _is_before(line, position)]
+        kept.append({"event": "rolled back", "at": _now(), **_place(position)})
+        replace_file(self._path, "".join(map(_line, kept)))
+
     def checkpoint_saved(self, position: Position, location: str) -> None:
         """Write where a checkpoint lies."""
         self._write({"event": "checkpoint", **_place(position), "location": Path(location).name})
