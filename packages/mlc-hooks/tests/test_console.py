@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from mlc_hooks.console import human_size, print_json, print_table
+from mlc_hooks.console import human_size, print_json, print_table, say
 
 
 def test_table_shows_text_as_it_is(capsys):
@@ -49,3 +49,16 @@ def test_json_has_no_words_that_parsers_refuse(capsys):
     print_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": -float("inf")}})
 
     assert {"a": None, "b": [None, 1.5], "c": {"d": None}} == json.loads(capsys.readouterr().out)
+
+
+def test_nothing_that_is_printed_steers_the_terminal(capsys):
+    """Control characters of whoever wrote the text are written out; lines and tabulators stay."""
+    hostile = "a\x1b[2J\x9b31m\rb\x7f\n\tc"
+    say(hostile)
+    print_json({hostile: [hostile]})
+    print_table(hostile, [hostile], [[hostile]])
+    out, _ = capsys.readouterr()
+
+    assert out.startswith("a\\u001b[2J\\u009b31m\\u000db\\u007f\n\tc\n")
+    assert hostile in json.loads(out[out.index("{") : out.index("}") + 1])
+    assert not [one for one in out if not one.isprintable() and one not in "\n\t"]

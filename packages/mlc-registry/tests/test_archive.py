@@ -7,7 +7,16 @@ import tarfile
 
 import pytest
 
-from mlc_registry import Architecture, Archive, ArchiveError, AuditError, CorruptArtifactError, StoreError, Tracking
+from mlc_registry import (
+    Architecture,
+    Archive,
+    ArchiveError,
+    AuditError,
+    CorruptArtifactError,
+    ModelRegistry,
+    StoreError,
+    Tracking,
+)
 
 
 @pytest.fixture
@@ -146,6 +155,62 @@ def test_export_overwrites_nothing(filled, saved, tmp_path):
     assert before == saved.read_bytes()
 
 
+def test_export_is_made_beside_others(filled, tmp_path, monkeypatch):
+    """Neither another export at the same time nor a link that somebody put there is written to."""
+    theirs = tmp_path / "theirs"
+    (tmp_path / ".registry.tar.partial").symlink_to(theirs)
+    (tmp_path / "dangling.tar").symlink_to(theirs)
+    fill = Archive._fill
+
+    def meanwhile(archive, tar):
+        (tmp_path / "registry.tar").write_bytes(b"another's")
+        return fill(archive, tar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Archive, "_fill", meanwhile)
+        for name in ("registry.tar", "dangling.tar"):
+            with pytest.raises(ArchiveError, match="is there already"):
+                filled.archive.save(tmp_path / name)
+
+    assert b"another's" == (tmp_path / "registry.tar").read_bytes()
+    assert not theirs.exists()
+    assert [] == list(tmp_path.glob(".mlc-export*"))
+
+
+def test_export_tells_of_one_moment(filled, target, publish, tmp_path, monkeypatch):
+    """What is written while it is made is either in it, or not counted."""
+    from mlc_registry.stores.ledger import SqlLedger
+
+    verify = SqlLedger.verify
+    lines = filled.audit.verify().lines
+
+    def meanwhile(ledger, *, expected_head=None):
+        monkeypatch.undo()
+        publish("7.0.0")
+        return verify(ledger, expected_head=expected_head)
+
+    monkeypatch.setattr(SqlLedger, "verify", meanwhile)
+    found = filled.archive.save(tmp_path / "registry.tar")
+
+    assert lines == found.lines
+    assert lines + 1 == filled.audit.verify().lines
+    assert found == target.archive.restore(tmp_path / "registry.tar")
+
+
+@pytest.mark.parametrize("path", ["/", "a\0b", "x" * 300])
+def test_paths_that_cannot_be_are_errors_with_a_type(registry, path, monkeypatch, tmp_path):
+    """Of exports, imports, and registries."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArchiveError):
+        registry.archive.save(path)
+    with pytest.raises(ArchiveError):
+        registry.archive.restore(path)
+    if path != "/":
+        for create in (True, False):
+            with pytest.raises(StoreError):
+                ModelRegistry(path, create=create)
+
+
 def test_what_does_not_fit_is_not_exported(filled, place, tmp_path):
     """Neither a damaged file nor a history that was changed; nothing is left of the attempt."""
     path = filled.get_model_path("cat")
@@ -167,6 +232,15 @@ def test_registry_that_holds_something_takes_no_import(filled, saved):
     """Two histories do not become one."""
     with pytest.raises(ArchiveError, match="is not empty"):
         filled.archive.restore(saved)
+
+
+def test_artifacts_of_another_registry_take_no_import(filled, saved, place, tmp_path):
+    """A copy goes by the name of its original, so it would sweep away what is not its own."""
+    with ModelRegistry(tmp_path / "copy", artifacts=place.artifacts) as copy:
+        with pytest.raises(ArchiveError, match=r"another registry.*--artifacts"):
+            copy.archive.restore(saved)
+        assert not copy.list_models()
+    filled.audit.verify()
 
 
 def test_listener_is_something(target, saved, filled):
@@ -256,12 +330,17 @@ def needs(text):
         (_edit("version", lambda rows: rows[0].update(version="1.x")), ArchiveError, "1.x"),
         (_edit("version", lambda rows: rows[0].update(entry="../x")), ArchiveError, "is at '../x'"),
         (_edit("version", lambda rows: rows[0].update(model_id=9)), ArchiveError, "has no model"),
+        (_edit("model", lambda rows: rows[0].update(id=[1])), ArchiveError, "a row of model has '[1]' as its id"),
+        (_edit("version", lambda rows: rows[0].update(id={})), ArchiveError, "a row of version has '{}' as its id"),
+        (_edit("version", lambda rows: rows[0].update(model_id=[1])), ArchiveError, "as its model_id"),
+        (_edit("version", lambda rows: rows[0].update(model_id=True)), ArchiveError, "as its model_id"),
+        (_edit("file", lambda rows: rows[0].update(version_id=[1])), ArchiveError, "as its version_id"),
         (_edit("version", lambda rows: rows[0].update(yanked="no")), ArchiveError, "not as it should be: yanked"),
         (_edit("version", lambda rows: rows[0].update(facts="{")), ArchiveError, "facts about a version that cannot"),
         (_edit("version", lambda rows: rows[0].update(facts="[]")), ArchiveError, "facts about a version that cannot"),
         (_edit("version", lambda rows: rows[0].update(facts="{ }")), ArchiveError, "not written as"),
         (_edit("version", lambda rows: rows[0].update(facts=metrics('{"a":"x"}'))), ArchiveError, "is not a number"),
-        (_edit("version", lambda rows: rows[0].update(facts=metrics("[1]"))), ArchiveError, "not written as"),
+        (_edit("version", lambda rows: rows[0].update(facts=metrics("[1]"))), ArchiveError, "tracking.metrics"),
         (_edit("version", lambda rows: rows[0].update(facts=needs('{"../x":"*"}'))), ArchiveError, "cannot name a mod"),
         (_edit("version", lambda rows: rows[0].update(facts=needs('{"net":"*"}'))), AuditError, "says other things"),
         (_edit("version", lambda rows: rows[0].update(metadata='{"a":1}')), AuditError, "says other things"),
@@ -369,7 +448,7 @@ def test_database_that_fails_is_said(filled, tmp_path, monkeypatch):
     """And nothing is exported."""
     from mlc_registry.stores.ledger import SqlLedger
 
-    def lose(self):
+    def lose(self, *, expected_head):
         msg = "the connection was lost"
         raise StoreError(msg)
 

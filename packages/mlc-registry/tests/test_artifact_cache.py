@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -156,3 +157,12 @@ def test_cache_is_where_the_platform_wants_it(cache, monkeypatch, tmp_path):
     assert Path.home() / ".cache" / "mlc" / "registry" == find_cache()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert Path.home() / "Library" / "Caches" / "mlc" / "registry" == find_cache()
+
+
+def test_no_home_is_said(monkeypatch):
+    """With the way out."""
+    for name in ("MLC_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", Mock(side_effect=RuntimeError("Could not determine home directory.")))
+    with pytest.raises(StoreError, match="MLC_CACHE"):
+        find_cache()

@@ -20,6 +20,7 @@ from mlc_core import open_storage
 from mlc_hooks import UnknownNameError
 from mlc_registry import CorruptArtifactError, ModelRegistry, SourceError, StoreError
 from mlc_registry import catalogs as catalogs_module
+from mlc_registry.promotion import promoting
 
 NOW = timedelta(0)
 COUNT = itertools.count()
@@ -351,3 +352,23 @@ def test_command_prints_a_path_that_is_there(mlc, root, weights, tmp_path):
     assert 0 == status
     assert "abc" == Path(printed.strip()).read_text()
     assert 0 == mlc("registry", "verify", "net", *options)[0]
+
+
+def test_command_prints_a_path_as_json(mlc, root, weights, tmp_path):
+    """With both options, both hold."""
+    options = ("--registry", root, "--artifacts", (tmp_path / "storage").as_uri())
+    mlc("registry", "register", "net", "1.0.0", weights("abc"), *options)
+    printed = mlc("registry", "resolve", "net", "--path", "--json", *options)[1]
+
+    assert "abc" == Path(json.loads(printed)["path"]).read_text()
+
+
+def test_checks_find_the_files(root, weights, tmp_path, monkeypatch):
+    """They are brought when a check asks for them."""
+    monkeypatch.setenv("MLC_CACHE", str(tmp_path / "cache"))
+    with ModelRegistry(root, artifacts=(tmp_path / "storage").as_uri()) as registry:
+        published = registry.register_model("net", "1.0.0", weights("abc"))
+        promotion = promoting._describe(registry._backend, "production", published, None, actor="ann", reason="")
+
+        assert not registry._backend.place(published).exists()
+        assert "abc" == promotion.path.read_text()

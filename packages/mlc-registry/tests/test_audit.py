@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlc_registry import Audit, Audited, AuditError, InvalidMetadataError, StoreError
+from mlc_registry import Audit, Audited, AuditError, InvalidMetadataError, StoreError, Tracking
 from mlc_registry.history.chain import START, seal
 
 
@@ -124,6 +124,14 @@ COLUMNS = "model_id, kind, stage, before_id, after_id, actor, reason, at, conten
         ("INSERT INTO tag (version_id, key, value) VALUES (3, 'a', 'b')", None, "tag 'a' of cat 0.1.0 was set or"),
         ("DELETE FROM stage", None, "stage 'production' of net was moved"),
         ("UPDATE version SET sort_key = digest WHERE id = 3", None, "cat 0.1.0 is sorted as another"),
+        ("UPDATE version SET prerelease = NOT prerelease WHERE id = 3", None, "cat 0.1.0 is sorted as another"),
+        ("UPDATE version SET size = size + 1 WHERE id = 3", None, "cat 0.1.0 has another size"),
+        ("UPDATE stage SET actor = 'bob'", None, "stage 'production' of net was moved, or by"),
+        ("UPDATE stage SET reason = ''", None, "stage 'production' of net was moved, or by"),
+        ("UPDATE stage SET at = 0", None, "stage 'production' of net was moved, or by"),
+        ("INSERT INTO mark (kind, value, version_id) VALUES ('run', 'x', 3)", None, "cat 0.1.0 is found by other"),
+        ("INSERT INTO metric (name, value, version_id) VALUES ('dice', 1, 3)", None, "cat 0.1.0 is found by other"),
+        ("INSERT INTO dependency (name, version_id) VALUES ('net', 3)", None, "cat 0.1.0 is found by other"),
     ],
 )  # fmt: skip
 def test_whatever_was_changed_is_found(registry, history, place, statement, line, part):
@@ -136,6 +144,42 @@ def test_whatever_was_changed_is_found(registry, history, place, statement, line
         registry.audit.verify()
     assert part in str(caught.value)
     assert line == caught.value.line
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("UPDATE change SET after_id = 4 WHERE id = 5",),
+        ("UPDATE change SET after_id = 3 WHERE id = 6", "UPDATE stage SET version_id = 3"),
+        ("UPDATE change SET before_id = 4 WHERE id = 6",),
+        ("INSERT INTO model (id, name) VALUES (3, 'dog')", "UPDATE version SET model_id = 3 WHERE id = 1"),
+    ],
+)
+def test_version_of_another_model_is_found(registry, publish, place, statements):
+    """Even if it has the same number and the same files, so that every name in the line is as it was."""
+    publish("1.0.0", "1.1.0")
+    publish("1.0.0", "1.1.0", name="cat")
+    registry.promote("net", "1.1.0", "production")
+    registry.promote("net", "1.0.0", "production")
+    place.tamper(*statements)
+
+    with pytest.raises(AuditError, match="of another model"):
+        registry.audit.verify()
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE metric SET value = 0.3", "DELETE FROM mark", "DELETE FROM dependency WHERE name = 'cat'"]
+)
+def test_searches_find_what_was_registered(registry, weights, place, statement):
+    """Or it is found that they do not."""
+    tracking = Tracking(run="r1", metrics={"dice": 0.1 + 0.2, "loss": 1})
+    registry.register_model("cat", "1.0.0", weights("cat"))
+    registry.register_model("net", "1.0.0", weights("net"), tracking=tracking, dependencies={"cat": "^1"})
+    assert 2 == registry.audit.verify().lines
+    place.tamper(statement)
+
+    with pytest.raises(AuditError, match=r"net 1\.0\.0 is found by other"):
+        registry.audit.verify()
 
 
 @pytest.mark.parametrize(
@@ -265,6 +309,37 @@ def test_half_a_character_is_refused_by_type(registry, history, weights):
             attempt()
 
     assert 7 == registry.audit.verify().lines
+
+
+@pytest.mark.parametrize("broken", ["a\0b", "x" * 65537])
+def test_what_no_backup_could_bring_back_is_refused(registry, history, weights, broken, tmp_path):
+    """A null character, or a book for a reason; nothing is written, so every export can be imported."""
+    before = sorted(tmp_path.rglob("*"))
+    for attempt in (
+        lambda: registry.promote("net", "1.0.0", "staging", reason=broken),
+        lambda: registry.promote("net", "1.0.0", "staging", actor=broken),
+        lambda: registry.yank("net", "1.0.0", broken),
+        lambda: registry.policy.approve("net", "1.0.0", "staging", actor=broken),
+        lambda: registry.releases.tag("net", "1.0.0", {"task": "ct"}, reason=broken),
+        lambda: registry.register_model("net", "4.0.0", __file__, actor=broken),
+        lambda: registry.register_model("net", "4.0.0", __file__, description=17 * broken),
+    ):
+        with pytest.raises(InvalidMetadataError, match="cannot be kept"):
+            attempt()
+
+    assert 7 == registry.audit.verify().lines
+    assert [one for one in before if one.suffix not in {".db-wal", ".db-shm"}] == [
+        one for one in sorted(tmp_path.rglob("*")) if one.suffix not in {".db-wal", ".db-shm"}
+    ]
+
+
+def test_another_reason_is_another_line(registry, history):
+    """Yanking again for the same one is none; what is there is the last one."""
+    assert "worse" == registry.yank("net", "1.1.0", "worse", actor="bob").yank_reason
+    registry.yank("net", "1.1.0", "worse", actor="ann")
+
+    assert 8 == registry.audit.verify().lines
+    assert ("yanked", "worse", "bob") == [(one.kind, one.reason, one.actor) for one in registry.audit.lines()][-1]
 
 
 def test_verifying_is_in_nobodys_way(registry, history, publish):

@@ -135,7 +135,8 @@ class MemoryStore:
 
     def find_digest(self, model, digest):
         """Look at all of them."""
-        return next((one for one in self.list_versions(model) if one.digest == digest), None)
+        found = [one for one in self.list_versions(model) if one.digest == digest]
+        return min(found, key=lambda one: (one.removed, one.yanked), default=None)
 
     def list_versions(self, model, *, limit=None, below=None):
         """Sort them."""
@@ -158,7 +159,7 @@ class MemoryStore:
         """Replace the record."""
         with self._lock:
             found = self.find(model, version)
-            if found is not None and found.yanked != yanked:
+            if found is not None and (found.yanked, found.yank_reason) != (yanked, reason if yanked else ""):
                 found = attrs.evolve(found, yanked=yanked, yank_reason=reason if yanked else "")
                 self._versions[model, version] = found
                 self._note(model, "yanked" if yanked else "unyanked", "", None, version, actor, reason)

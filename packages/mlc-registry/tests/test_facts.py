@@ -11,6 +11,8 @@ from mlc_registry import (
     Architecture,
     DependencyError,
     InvalidMetadataError,
+    InvalidNoteError,
+    InvalidQueryError,
     InvalidReferenceError,
     InvalidTagError,
     ModelNotFoundError,
@@ -200,3 +202,26 @@ def test_history_has_the_digest_of_everything_that_was_said(registry, publish):
 
     assert 3 == len(set(digests))
     assert digests[1] == digests[3]
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ({"dependencies": ["m"]}, DependencyError),
+        ({"tracking": {"run": "x"}}, InvalidMetadataError),
+        ({"tracking": Tracking(metrics=[1])}, InvalidMetadataError),
+        ({"notes": " \n"}, InvalidNoteError),
+    ],
+)
+def test_what_is_of_another_type_is_refused(registry, weights, said, error):
+    """Before anything is published."""
+    with pytest.raises(error):
+        registry.register_model("net", "1.0.0", weights("abc"), **said)
+    assert not registry.list_models()
+
+
+def test_a_limit_is_a_count(registry, publish):
+    """Less than none is an error."""
+    publish("1.0.0")
+    with pytest.raises(InvalidQueryError, match="limit=-1"):
+        registry.list_versions("net", limit=-1)

@@ -148,3 +148,13 @@ def test_a_lock_file_that_is_not_there_is_said_so(tmp_path):
     lock = Lock(registry="", requirements={}, models={})
     with pytest.raises(LockError, match="cannot be written"):
         write_lock(lock, tmp_path / "nowhere" / "mlc.lock")
+
+
+@pytest.mark.parametrize("path", [".", "/", "a\0b", "x" * 300])
+def test_paths_that_cannot_be_are_errors_with_a_type(path, tmp_path, monkeypatch):
+    """However they cannot be."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LockError, match="cannot be written"):
+        write_lock(Lock(registry="", requirements={}, models={}), path)
+    with pytest.raises(LockError, match="cannot be read"):
+        read_lock(path)

@@ -283,3 +283,11 @@ def test_commands(mlc, root, scripts, files, weights):
     mlc("registry", "register", "net", "1.0.0", weights("abc"), "--registry", root)
     status, out, _ = mlc("registry", "migrate", "publish", "net@1.0.0", "2.0.0", *place, "--registry", root)
     assert (0, "net 2.0.0 is published, migrated from 1.0.0\n") == (status, out)
+
+
+def test_output_within_what_is_migrated_is_refused(scripts, files):
+    """It would be copied into itself."""
+    before = content(files)
+    with pytest.raises(MigrationError, match="name a place outside"):
+        migrate(files, "net", "1.0.0", "2.0.0", scripts=scripts("1_to_2"), output=files / "deep" / "new")
+    assert before == content(files)

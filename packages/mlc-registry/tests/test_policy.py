@@ -190,3 +190,11 @@ def test_policy_with_a_check_that_cannot_be_made_is_not_kept(registry):
 
     assert Policy() == registry.policy.read()
     assert 0 == registry.audit.verify().lines
+
+
+def test_policy_that_is_too_deep_is_refused(tmp_path):
+    """In either language."""
+    for name, text in (("policy.toml", "a = " + "[" * 20_000), ("policy.json", "[" * 20_000)):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(PolicyError):
+            Policy.load(tmp_path / name)

@@ -8,7 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from mlc_registry import LockError, RemovedVersionError, RetentionRule, VersionNotFoundError, YankedVersionError
+from mlc_registry import (
+    LockError,
+    ModelRegistry,
+    RemovedVersionError,
+    RetentionError,
+    RetentionRule,
+    VersionNotFoundError,
+)
 
 NOTHING = RetentionRule(keep_releases=0, keep_prereleases=0, min_age=timedelta(0))
 """Keeps only what has to be kept."""
@@ -74,8 +81,12 @@ def test_what_was_removed_is_said_so(opened, fill, place, weights):
     for content in ("net 1.0.0", "other"):
         with pytest.raises(RemovedVersionError, match=r"net 1\.0\.0 .*disk full.* never used again"):
             opened.register_model("net", "1.0.0", weights(content))
-    with pytest.raises(YankedVersionError):
+    with pytest.raises(RemovedVersionError, match="disk full"):
         opened.promote("net", "1.0.0", "production")
+    (objection,) = opened.policy.check("net", "1.0.0", "production")
+    assert ("removed", False) == (objection.rule, "unyank" in objection.reason)
+    with pytest.raises(VersionNotFoundError, match=r"1\.0\.0 \(removed\)(?s:.)*removed for good"):
+        opened.resolve("net", "^1")
     with pytest.raises(VersionNotFoundError):
         opened.resolve("net", "^1")
     assert ["2.0.0"] == there(opened, place)
@@ -155,9 +166,86 @@ def test_a_promotion_at_the_last_moment_wins(opened, fill, place):
     assert moved
     assert ["1.0.0"] == numbers(done.removed)
     ((spared, why),) = done.spared
-    assert ("1.1.0", True) == (str(spared.version), "stage 'production' points to it" in why)
+    assert ("1.1.0", "stage production") == (str(spared.version), why)
     opened.verify("net", "@production")
     assert ["2.0.0", "1.1.0"] == there(opened, place)
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        lambda registry: registry.releases.tag("net", "1.0.0", {"keep": ""}),
+        lambda registry: registry.yank("net", "2.0.0", "broken"),
+        lambda registry: registry.register_model("app", "1.0.0", __file__, dependencies={"net": "~1.0"}),
+    ],
+)
+def test_what_comes_to_be_needed_at_the_last_moment_stays(opened, fill, place, monkeypatch, need):
+    """The line of history that says so is behind the one that was seen, so everything is decided again."""
+    fill("1.0.0", "1.1.0", "2.0.0")
+    plan = opened.retention.plan(NOTHING)
+    kind = type(opened._backend.store.statements)
+    remove, left = kind.remove, [need]
+
+    def interrupted(statements, *names, **options):
+        if left:
+            with place.open() as other:
+                left.pop()(other)
+        return remove(statements, *names, **options)
+
+    monkeypatch.setattr(kind, "remove", interrupted)
+    done = opened.retention.apply(plan)
+
+    assert 1 == len(done.spared) == len(done.removed)
+    (spared, _) = done.spared[0]
+    opened.verify("net", spared.version)
+
+
+def test_another_registry_in_the_same_place_keeps_its_files(opened, weights, fill, place, tmp_path):
+    """A directory that was freed may be theirs by now."""
+    fill("1.0.0", "2.0.0")
+    opened.retention.apply(opened.retention.plan(NOTHING))
+    with ModelRegistry(tmp_path / "other", artifacts=place.artifacts) as other:
+        other.register_model("net", "1.0.0", weights("theirs"))
+        plan = opened.retention.plan(NOTHING)
+
+        assert not plan.unfinished
+        assert not opened.retention.apply(plan).removed
+        other.verify("net", "1.0.0")
+
+
+def test_files_that_cannot_be_removed_are_reported(opened, fill, place, mlc, monkeypatch):
+    """They are no success, and the next call tries again."""
+    fill("1.0.0", "2.0.0")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mlc_registry.artifacts.staging.Rooms.take", refuse)
+        done = opened.retention.apply(opened.retention.plan(NOTHING))
+        command = ("registry", "prune", "--keep-releases", 0, "--min-age", 0, "--apply")
+        status, shown, told = mlc(*command, "--registry", place.root, "--artifacts", place.artifacts)
+
+    ((left, why),) = done.left
+    assert ("1.0.0", ()) == (str(left.version), done.removed)
+    assert "Permission denied" in why
+    assert (0, True) == (status, "net 1.0.0 is marked as removed, but" in told)
+    assert "0 versions removed" in shown
+    assert ["1.0.0"] == numbers(opened.retention.apply(opened.retention.plan(NOTHING)).removed)
+    assert ["2.0.0"] == there(opened, place)
+
+
+def test_many_removals_are_shown(opened, fill, place, monkeypatch):
+    """The directories for people catch up with so many lines only, so they are drawn in between."""
+    monkeypatch.setattr("mlc_registry.directories.view.AT_ONCE", 2)
+    monkeypatch.setattr("mlc_registry.retention.room.DRAWN", 1)
+    fill(*[f"1.{number}.0" for number in range(6)])
+    with place.open(view=place.artifacts.parent / "shown") as shown:
+        shown.view.rebuild()
+        assert 5 == len(shown.retention.apply(shown.retention.plan(NOTHING)).removed)
+    for number in range(5):
+        folder = place.artifacts.parent / "shown" / "net" / f"1.{number}.0"
+        assert ["metadata.json"] == [one.name for one in folder.iterdir()]
 
 
 def test_promoting_and_removing_at_once(opened, fill, place):
@@ -171,7 +259,7 @@ def test_promoting_and_removing_at_once(opened, fill, place):
             for number in range(11):
                 try:
                     other.promote("net", f"1.{number}.0", f"stage-{number}")
-                except YankedVersionError:
+                except RemovedVersionError:
                     refused.append(number)
 
     thread = threading.Thread(target=promote_all)
@@ -316,5 +404,37 @@ def test_prune_shows_before_it_does(opened, fill, place, mlc):
     assert ["2.0.0", "1.1.0"] == there(opened, place)
     assert "0 versions would be removed, 0 B\n" in mlc(*command)[1]
     applied = json.loads(mlc(*command, "--apply", "--json")[1])["applied"]
-    assert {"removed": [], "spared": [], "size": 0} == applied
+    assert {"removed": [], "left": [], "spared": [], "size": 0} == applied
     assert 2 == mlc(*command, "--min-age", "-1")[0]
+
+
+def test_nan_is_no_number(place, mlc):
+    """Neither an age nor a time."""
+    for command in (("prune", "--min-age"), ("sweep", "--older-than")):
+        status, _, told = mlc("registry", *command, "nan", "--registry", place.root)
+        assert (2, True) == (status, "is not a number" in told)
+
+
+@pytest.mark.parametrize("wrong", [{"keep_releases": -1}, {"keep_prereleases": 1.5}, {"min_age": timedelta(-1)}])
+def test_a_rule_that_is_none_is_refused(wrong):
+    """Naming the part."""
+    with pytest.raises(RetentionError, match=next(iter(wrong))):
+        RetentionRule(**wrong)
+
+
+def test_files_in_two_versions_are_found_by_the_one_that_is_there(opened, weights, tmp_path):
+    """By digest and by lock, though a higher version was yanked or removed."""
+    path = weights("same")
+    first = opened.register_model("net", "1.0.0", path)
+    opened.dependencies.lock(["net@1.0.0"], tmp_path / "mlc.lock")
+    opened.register_model("net", "1.1.0", path)
+    removed = opened.register_model("net", "1.2.0", path)
+    opened._backend.store.statements.remove("net", removed.version, actor="ann", reason="old")
+    opened._backend.artifacts.discard(removed.directory)
+
+    assert "1.1.0" == str(opened.resolve("net", first.digest).version)
+    assert opened._backend.place(first) == opened.dependencies.path("net", tmp_path / "mlc.lock")
+    opened.yank("net", "1.1.0", "bad")
+    assert "1.0.0" == str(opened.resolve("net", first.digest).version)
+    opened._backend.store.statements.remove("net", first.version, actor="ann", reason="old")
+    assert opened._backend.place(opened.get("net", "1.1.0")) == opened.dependencies.path("net", tmp_path / "mlc.lock")

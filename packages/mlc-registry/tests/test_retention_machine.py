@@ -73,7 +73,7 @@ class RetentionMachine(RuleBasedStateMachine):
         """If it may be."""
         try:
             self._registry.promote(name, version, stage)
-        except (VersionNotFoundError, YankedVersionError):
+        except (RemovedVersionError, VersionNotFoundError, YankedVersionError):
             pass
         else:
             assert (name, version) not in self._gone
@@ -85,7 +85,7 @@ class RetentionMachine(RuleBasedStateMachine):
             self._registry.rollback(name, stage)
         except StageNotFoundError:
             pass
-        except YankedVersionError:
+        except (RemovedVersionError, YankedVersionError):
             changes = self._registry.history(name, stage=stage)
             assert (name, str(changes[-1].before)) not in self._gone
 

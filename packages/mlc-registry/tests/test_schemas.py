@@ -310,3 +310,11 @@ def test_difference_is_readable():
     )
     assert "same tensors" == str(compare(before, before))
     assert compare({"b": before["b"]}, {"b": after["b"]}).fits
+
+
+@pytest.mark.parametrize("items", [5, None, "ema", {}])
+def test_manifest_with_items_that_are_none_is_refused(tmp_path, items):
+    """Whatever it says instead."""
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": "mlc-checkpoint/1", "files": [], "items": items}))
+    with pytest.raises(SchemaError, match="it holds nothing"):
+        read_schema(tmp_path)

@@ -2,8 +2,11 @@
 
 import contextlib
 import gc
+import os
 import re
+import shutil
 import sqlite3
+import tempfile
 import threading
 from pathlib import Path
 
@@ -338,3 +341,57 @@ def test_question_after_a_failure_is_answered(registry, publish, monkeypatch):
         registry.resolve("net")
 
     assert "1.0.0" == str(registry.resolve("net").version)
+
+
+@pytest.fixture
+def read_only(registry, publish, root):
+    """Another's registry, with all that is needed to read it and nothing to write; make it ours by `chmod`."""
+    publish("1.0.0", "1.1.0")
+    registry.close()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        place = Path(folder) / "registry"
+        shutil.copytree(root, place, symlinks=True)
+        for one in (place, *place.rglob("*")):
+            one.chmod(one.stat().st_mode & 0o555 | 0o444)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)  # root may write everywhere
+            yield place
+        finally:
+            os.seteuid(user)
+            for one in (place, *place.rglob("*")):
+                one.chmod(one.stat().st_mode | 0o200)
+
+
+def test_registry_that_is_read_only_is_read(read_only):
+    """Although SQLite would like to write beside it; and what cannot be done has a type."""
+    with ModelRegistry(read_only, create=False) as registry:
+        assert ["1.1.0", "1.0.0"] == [str(one.version) for one in registry.list_versions("net")]
+        assert 2 == registry.audit.verify().lines
+        assert registry.search(model="net").versions
+        registry.verify("net", "1.0.0")
+        with pytest.raises(StoreError, match="readonly"):
+            registry.yank("net", "1.0.0", "bad")
+
+
+def test_reader_without_rights_sees_what_another_writes(read_only):
+    """While it writes and afterwards; the reader holds on to nothing that could change."""
+    user = os.geteuid()
+    with ModelRegistry(read_only, create=False) as registry:
+        before = registry.get("net", "1.0.0").yanked
+        os.seteuid(os.getuid())
+        if user == os.geteuid():
+            pytest.skip("only root can be two users")
+        database = sqlite3.connect(read_only / "registry.db")
+        for is_closed in (False, True):
+            with database:
+                database.execute("UPDATE version SET yanked = NOT yanked WHERE version = '1.0.0'")
+            if is_closed:
+                database.close()
+            os.seteuid(user)
+            before = not before
+            assert before == registry.get("net", "1.0.0").yanked
+            os.seteuid(os.getuid())
+        database.close()

@@ -101,27 +101,78 @@ def test_what_was_removed_is_drawn_again(lively):
 
 
 def test_what_does_not_belong_goes(lively):
-    """Whatever it is, and without following links."""
+    """Links, sheets and what is empty then, without following links."""
     registry, models = lively
     before = look(models)
     (models / "net" / "9.9.9").mkdir()
-    (models / "net" / "9.9.9" / "file").touch()
+    (models / "net" / "9.9.9" / "metadata.json").touch()
     (models / "net" / "canary").symlink_to("1.0.0")
     (models / "net" / "1.0.0" / "more").symlink_to(models.parent / "artifacts")
     (models / "net" / "latest").unlink()
     (models / "net" / "latest").mkdir()
-    (models / "net" / "latest" / "file").touch()
     shutil.rmtree(models / "net" / "2.0.0-rc.1")
     (models / "net" / "2.0.0-rc.1").symlink_to("1.0.0")
     shutil.rmtree(models / "other")
-    (models / "other").write_text("a file")
     (models / "gone").mkdir()
-    (models / "net" / "1.0.0" / "metadata.json").unlink()
-    (models / "net" / "1.0.0" / "metadata.json").mkdir()
     registry.view.rebuild()
 
     assert before == look(models)
     registry.verify("net", "1.0.0")
+
+
+def test_what_people_put_there_stays(lively):
+    """Beside what is drawn, inside of it, and where something was drawn before."""
+    registry, models = lively
+    for name in ("thesis.txt", "net/notes.txt", "net/1.0.0/notes.txt", "mine/best/1.0.0/weights"):
+        (models / name).parent.mkdir(parents=True, exist_ok=True)
+        (models / name).write_text("precious")
+    (models / "mine" / "run").symlink_to("/data/run")
+    (models / "data").symlink_to("/data")
+    before = look(models)
+    registry.promote("net", "1.0.0", "staging", reason="again")
+    registry.view.rebuild()
+    registry.view._remove_others(set())
+
+    found = look(models)
+    assert {name for name in before if name.startswith(("mine", "data", "thesis"))} <= found.keys()
+    assert {"net/notes.txt", "net/1.0.0/notes.txt"} <= found.keys()
+    assert "net/1.1.0" not in found
+
+
+def test_a_file_in_the_way_is_kept(registry, root, publish):
+    """What was to be drawn there is not; the message says where."""
+    publish("1.0.0")
+    (root / "models" / "net" / "latest").unlink()
+    (root / "models" / "net" / "latest").write_text("precious")
+
+    with pytest.raises(StoreError, match="net/latest"):
+        registry.view.rebuild()
+    assert "precious" == (root / "models" / "net" / "latest").read_text()
+
+
+def test_two_registries_do_not_share_a_directory(tmp_path, weights):
+    """Who came first has it."""
+    seen = tmp_path / "seen"
+    with ModelRegistry(tmp_path / "a", view=seen) as first, ModelRegistry(tmp_path / "b", view=seen) as second:
+        first.register_model("net", "1.0.0", weights("abc"))
+        second.register_model("other", "1.0.0", weights("abc"))
+        before = look(seen)
+        with pytest.raises(StoreError, match="shows another registry"):
+            second.view.rebuild()
+        first.promote("net", "1.0.0", "production")
+
+    assert before.keys() < look(seen).keys()
+    assert "other" not in before
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "view"), [("files", "files"), ("files", "."), ("files", "files/seen"), ("files", "a"), ("a", None)]
+)
+def test_directories_for_people_are_apart_from_the_files(tmp_path, artifacts, view):
+    """Or drawing them would remove what was published."""
+    options = {} if view is None else {"view": tmp_path / view}
+    with pytest.raises(StoreError, match=r"would be mixed with .*--view"):
+        ModelRegistry(tmp_path / "a", artifacts=tmp_path / artifacts, **options)
 
 
 def test_nothing_reads_it(lively):

@@ -324,3 +324,15 @@ def test_missing_library_is_told(registry, nets, trained, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     with pytest.raises(ConstructionError, match=r"pip install 'mlc-registry\[torch\]'"):
         registry.load("net", model_cls=nets.Net)
+
+
+def test_what_the_library_cannot_read_has_an_error_of_ours(registry, nets, trained, tmp_path, monkeypatch):
+    """As for a dtype that it does not know."""
+    registry.register("net", "1.0.0", nets.Net, {"width": 4}, path=save(trained, tmp_path / "m.safetensors"))
+
+    def refuse(_):
+        raise KeyError(4)
+
+    monkeypatch.setattr("safetensors.torch.load_file", refuse)
+    with pytest.raises(ConstructionError, match=r"m\.safetensors: KeyError: 4"):
+        registry.load("net", model_cls=nets.Net)

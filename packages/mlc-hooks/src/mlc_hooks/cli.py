@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlc_hooks.catalog import Catalog
+from mlc_hooks.console import say
 from mlc_hooks.errors import AmbiguousNameError, MlcError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -59,5 +60,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         mlc.main(args=None if arguments is None else list(arguments), prog_name="mlc")
     except MlcError as error:
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}", err=True)
         sys.exit(error.exit_status)

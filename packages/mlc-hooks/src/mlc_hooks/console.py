@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-__all__ = ["human_size", "json_option", "print_json", "print_table", "stdout"]
+__all__ = ["human_size", "json_option", "print_json", "print_table", "printable", "say", "stdout"]
 
+CONTROLS = {code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 PIPE_WIDTH = 200  # a pipe has no width, and a table cut to 80 columns loses what grep looks for
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of a table.")
@@ -30,6 +31,16 @@ def stdout() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False)
 
 
+def printable(text: str) -> str:
+    """Return *text* with control characters written out, as in JSON, so that it moves no cursor and paints nothing."""
+    return text.translate(CONTROLS)
+
+
+def say(text: object, *, err: bool = False, nl: bool = True) -> None:
+    """Print *text*, which may hold what somebody else wrote, as `click.echo` does, but `printable`."""
+    click.echo(printable(str(text)), err=err, nl=nl)
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print *rows* under *columns*; None is shown as nothing, and no text is read as markup."""
     from rich.box import SIMPLE_HEAD
@@ -38,11 +49,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 
     table = Table(box=SIMPLE_HEAD)
     for column in columns:
-        table.add_column(Text(column), overflow="fold")
+        table.add_column(Text(printable(column)), overflow="fold")
     for row in rows:
-        table.add_row(*[Text("" if cell is None else str(cell)) for cell in row])
+        table.add_row(*[Text("" if cell is None else printable(str(cell))) for cell in row])
     console = stdout()
-    console.print(Text(title, style="italic"))  # a table's own title is folded to the table's width
+    console.print(Text(printable(title), style="italic"))  # a table's own title is folded to the table's width
     console.print(table)
 
 
@@ -58,7 +69,7 @@ def human_size(size: int) -> str:
 
 def print_json(data: object) -> None:
     """Print *data* as one JSON document, indented. NaN and infinities, which JSON has no word for, become null."""
-    click.echo(json.dumps(_sayable(data), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+    say(json.dumps(_sayable(data), indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
 def _sayable(data: object) -> object:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         RegistryNotFoundError,
         RegistryWarning,
         RemovedVersionError,
+        RetentionError,
         SchemaError,
         SignatureError,
         SourceError,
@@ -192,6 +193,7 @@ __all__ = [
     "Resolution",
     "Resolved",
     "Retention",
+    "RetentionError",
     "RetentionRule",
     "Rows",
     "Schema",
@@ -247,7 +249,7 @@ __getattr__, __dir__ = lazy_exports(
             "ListenerBusyError ListenerExistsError ListenerNotFoundError LockError LooseVersionWarning "
             "MigrationError ModelNotFoundError PartialWeightsWarning PolicyConflictError PolicyError "
             "PromotionRefusedError RegistryError RegistryNotFoundError RegistryWarning RemovedVersionError "
-            "SchemaError SignatureError SourceError StageConflictError StageNotFoundError StoreError "
+            "RetentionError SchemaError SignatureError SourceError StageConflictError StageNotFoundError StoreError "
             "UnchangedVersionWarning VersionExistsError VersionNotFoundError YankedVersionError "
             "YankedVersionWarning"
         ),

@@ -10,7 +10,7 @@ from mlc_registry.facts import check_architecture, check_dependencies, check_tra
 from mlc_registry.metadata import normalise_metadata
 from mlc_registry.records import Origin
 from mlc_registry.semver.references import parse_reference
-from mlc_registry.tags import check_tags, check_text
+from mlc_registry.tags import check_line, check_notes, check_tags, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,15 +41,19 @@ def describe(
         InvalidMetadataError: If something cannot be kept; names what and where.
         InvalidNameError, InvalidRangeError: If something that it depends on has no name or no range.
         InvalidTagError: If a tag cannot be one.
+        InvalidNoteError: If *notes* are blank.
         InvalidReferenceError, ModelNotFoundError, VersionNotFoundError, StageNotFoundError: If *parent* leads nowhere.
         StoreError: If the database keeps neither tags nor notes, and there are some.
     """
     if (tags or notes) and getattr(backend.store, "statements", None) is None:
         msg = f"{type(backend.store).__name__} keeps neither tags nor notes; publish without"
         raise StoreError(msg)
+    check_line(actor=name_actor(actor))
+    if notes:
+        check_notes(notes)
     return {
         "metadata": normalise_metadata(metadata),
-        "description": description,
+        "description": check_text(description, "description"),
         "created_by": name_actor(actor),
         "tracking": check_tracking(tracking),
         "architecture": check_architecture(architecture),

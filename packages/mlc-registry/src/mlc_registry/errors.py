@@ -28,6 +28,7 @@
         ├── RemovedVersionError    LookupError        the files of that version were removed for good
         ├── InvalidTagError        ValueError         that cannot be a tag
         ├── InvalidNoteError       ValueError         that says nothing, so it is no release notes
+        ├── RetentionError         ValueError         that is no rule for what stays
         ├── PolicyError            ValueError         that is no policy of stages; says which part
         ├── PolicyConflictError    RuntimeError       somebody changed the policy first
         ├── PromotionRefusedError  PermissionError    the policy keeps the version out of the stage; says every reason
@@ -94,6 +95,7 @@ __all__ = [
     "RegistryNotFoundError",
     "RegistryWarning",
     "RemovedVersionError",
+    "RetentionError",
     "SchemaError",
     "SignatureError",
     "SourceError",
@@ -228,6 +230,10 @@ class ApprovalNotFoundError(RegistryError, LookupError):
 
 class RemovedVersionError(RegistryError, LookupError):
     """The files of that version were removed for good."""
+
+
+class RetentionError(RegistryError, ValueError):
+    """That is no rule for what stays."""
 
 
 class InvalidTagError(RegistryError, ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
@@ -17,8 +18,6 @@ from mlc_registry.semver.ranges import Range
 from mlc_registry.semver.versions import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mlc_registry.records import Draft, ModelVersion
 
 __all__ = [
@@ -59,6 +58,10 @@ def check_tracking(tracking: Tracking | None) -> Tracking:
     """
     if tracking is None:
         return Tracking()
+    if not isinstance(tracking, Tracking):
+        _refuse("tracking", f"a Tracking is needed, not {tracking!r}")
+    if not isinstance(tracking.metrics, Mapping):
+        _refuse("tracking.metrics", f"a number by the name of each is needed, not {tracking.metrics!r}")
     for name in TEXTS:
         _check_text(getattr(tracking, name), f"tracking.{name}")
     for name in COUNTS:
@@ -90,9 +93,14 @@ def check_dependencies(dependencies: Mapping[str, str] | None) -> dict[str, str]
     """Return *dependencies* if every name and every range can be read; whether they are there is another question.
 
     Raises:
+        InvalidMetadataError: If they are no mapping.
         InvalidNameError, InvalidRangeError: If one cannot.
     """
-    found = {check_model(str(name)): str(text) for name, text in ({} if dependencies is None else dependencies).items()}
+    if dependencies is None:
+        return {}
+    if not isinstance(dependencies, Mapping):
+        _refuse("dependencies", f"a range by the name of each model is needed, not {dependencies!r}")
+    found = {check_model(str(name)): str(text) for name, text in dependencies.items()}
     for text in found.values():
         Range.parse(text)
     return found

@@ -42,12 +42,18 @@ def explain_miss(store: Store, name: str, reference: Reference) -> RegistryError
         return missing_model(store, name)
     if reference.kind == "stage":
         return _missing_stage(store, name, reference)
-    usable = [str(one.version) + (" (yanked)" if one.yanked else "") for one in highest]
+    usable = [f"{one.version}{_state(one)}" for one in highest]
     more = ", …" if len(usable) > SHOWN else ""
     lines = [f"no version of {name!r} {_claim(reference)}. The highest are: {', '.join(usable[:SHOWN])}{more}"]
     if reference.range is not None and reference.kind != "exact":
         lines += _near_misses(store, name, reference.range)
     return VersionNotFoundError("\n".join(lines))
+
+
+def _state(found: ModelVersion) -> str:
+    if found.removed:
+        return " (removed)"
+    return " (yanked)" if found.yanked else ""
 
 
 def _claim(reference: Reference) -> str:
@@ -73,7 +79,9 @@ def _near_misses(store: Store, name: str, wanted: Range) -> list[str]:
                 lines.append(f"  {one.version} comes before one that would: ask for it exactly")
                 break
     yanked = store.highest(name, wanted.intervals, yanked=True)
-    if yanked is not None:
+    if yanked is not None and yanked.removed:
+        lines.append(f"  {yanked.version} would, but its files were removed for good")
+    elif yanked is not None:
         why = f" ({yanked.yank_reason})" if yanked.yank_reason else ""
         lines.append(f"  {yanked.version} would, but it was yanked{why}: only asking for it exactly finds it")
     return lines

@@ -70,8 +70,8 @@ class ArtifactStore(Protocol):
         """Put a *folder* in a `room` in place as `install` does; it is gone from there afterwards."""
         ...
 
-    def discard(self, directory: str) -> None:
-        """Remove a directory that no row names, or no longer; what cannot be removed is left to `sweep`."""
+    def discard(self, directory: str) -> str:
+        """Remove a directory that no row names, or no longer, and return nothing; or why it is still there."""
         ...
 
     def place(self, published: ModelVersion) -> Path:
@@ -161,7 +161,7 @@ class Store(Protocol):
         ...
 
     def find_digest(self, model: str, digest: str) -> ModelVersion | None:
-        """Return the highest version of *model* with this digest, yanked or not."""
+        """Return the highest version of *model* with this digest, a yanked or removed one only if need be."""
         ...
 
     def list_versions(
@@ -185,7 +185,7 @@ class Store(Protocol):
     def set_yanked(self, model: str, version: Version, *, yanked: bool, actor: str, reason: str) -> ModelVersion | None:
         """Mark a version as yanked, or no longer; return it as it is now, or None if it is not there.
 
-        What is marked so already stays as it is, and so does the history.
+        What is marked so already, for that reason, stays as it is, and so does the history.
 
         Raises:
             RemovedVersionError: If it is not to be yanked any more, and was removed.
@@ -259,11 +259,13 @@ class Statements(Protocol):
         """Return the tags of a version by key."""
         ...
 
-    def remove(self, model: str, version: Version, *, actor: str, reason: str) -> ModelVersion:
+    def remove(self, model: str, version: Version, *, actor: str, reason: str, seen: int | None = None) -> ModelVersion:
         """Mark a version as removed and as yanked, for ever; its files go after this.
 
+        With *seen*, only if that is the number of the last line of history: anything behind it may need the version.
+
         Raises:
-            StageConflictError: If a stage points to it.
+            StageConflictError: If a stage points to it, or if there are lines behind the one that was *seen*.
         """
         ...
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlc_registry import misses
 from mlc_registry.construction.classes import construct, find_class
 from mlc_registry.construction.weights import load_weights
-from mlc_registry.errors import StoreError, YankedVersionWarning
+from mlc_registry.errors import InvalidQueryError, StoreError, YankedVersionWarning
 from mlc_registry.search import check_limit, make_query
 from mlc_registry.semver.references import read_reference
 from mlc_registry.semver.versions import Version
@@ -140,7 +140,11 @@ class RegistryReader:
 
         Raises:
             ModelNotFoundError: If there is no such model.
+            InvalidQueryError: If *limit* is negative.
         """
+        if limit is not None and limit < 0:
+            msg = f"limit={limit} is no count of versions; leave it out to have all"
+            raise InvalidQueryError(msg)
         under = None if below is None else Version.read(below)
         found = self._backend.store.list_versions(name, limit=limit, below=under)
         return found or self._backend.explain_nothing(name)

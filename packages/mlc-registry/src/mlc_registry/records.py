@@ -302,13 +302,17 @@ class Promotion:
     """Those of this version for this stage that were not withdrawn, one of each actor."""
     notes: str = ""
     """The release notes of the version."""
-    path: Path
-    """The published file or directory."""
+    _path: Path | Callable[[], Path]
     verify: Callable[[], None]
     """Hash all its files; raises `CorruptArtifactError` if one is not what was published."""
     verify_signature: Callable[..., object] = _find_none
     """Find a signature over its files, which are hashed; takes what `Signing.verify` takes behind the reference, and
     raises `SignatureError` if there is none."""
+
+    @property
+    def path(self) -> Path:
+        """The published file or directory, brought to this machine when it is asked for."""
+        return self._path() if callable(self._path) else self._path
 
 
 @attrs.frozen(kw_only=True)

@@ -14,8 +14,9 @@ from mlc_registry.backend import Backend
 from mlc_registry.catalogs import open_artifacts, open_store
 from mlc_registry.construction.classes import describe_class, recipe
 from mlc_registry.describing import describe, list_differences
-from mlc_registry.directories.view import View
+from mlc_registry.directories.view import View, refuse_overlap
 from mlc_registry.errors import StoreError
+from mlc_registry.facts import check_tracking
 from mlc_registry.history.addresses import hide_secrets
 from mlc_registry.promotion import promoting
 from mlc_registry.publishing import check_repeat, publish
@@ -65,7 +66,8 @@ class ModelRegistry(RegistryReader):
     Raises:
         RegistryNotFoundError: If there is no registry and *create* is false.
         UnknownNameError: If no plugin offers a store or a storage for a URL's scheme.
-        StoreError: If the database cannot be opened, or was written by a newer version.
+        StoreError: If the database cannot be opened, or was written by a newer version; or if *view* is no directory
+            of its own.
     """
 
     def __init__(
@@ -87,6 +89,8 @@ class ModelRegistry(RegistryReader):
         try:
             files = open_artifacts(artifacts)
             shown = store.home / "models" if view is None and store.home is not None else view
+            if shown is not None:
+                refuse_overlap(shown, files.url, store.home)
             self._backend = Backend(store, files, None if shown is None else View(Path(shown).absolute(), store, files))
         except BaseException:
             store.close()
@@ -154,7 +158,7 @@ class ModelRegistry(RegistryReader):
         number = Version.read(version)
         said: dict[str, Any] = {
             "metadata": metadata,
-            "tracking": complete_tracking(tracking, tracking_of(path)),
+            "tracking": complete_tracking(check_tracking(tracking), tracking_of(path)),
             "architecture": architecture,
             "dependencies": dependencies,
             "parent": parent,
@@ -258,7 +262,7 @@ class ModelRegistry(RegistryReader):
         Raises:
             InvalidNameError: If *stage* cannot name a stage.
             PromotionRefusedError: If the policy objects; says every objection and what would help.
-            YankedVersionError: If the version has been yanked.
+            YankedVersionError, RemovedVersionError: If the version has been yanked, or its files were removed.
             StageConflictError: If the stage does not point to what was *expected*; and as `resolve`.
         """
         open_door("mlc_registry")
@@ -273,7 +277,7 @@ class ModelRegistry(RegistryReader):
 
         Raises:
             StageNotFoundError: If there is no such stage, or no version before.
-            YankedVersionError: If that version has been yanked.
+            YankedVersionError, RemovedVersionError: If that version has been yanked, or its files were removed.
             StageConflictError: If somebody else moved the stage meanwhile.
         """
         open_door("mlc_registry")

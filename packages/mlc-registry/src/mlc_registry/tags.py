@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from mlc_registry.errors import InvalidMetadataError, InvalidTagError
+from mlc_registry.errors import InvalidMetadataError, InvalidNoteError, InvalidTagError
 from mlc_registry.metadata import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["check_tag", "check_tags", "check_text"]
+__all__ = ["check_line", "check_notes", "check_tag", "check_tags", "check_text"]
 
 Value = TypeVar("Value", str, "str | None")
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}", re.ASCII)
 LONGEST = 256
 """Characters of a value."""
+LINE = 1 << 16
+"""Bytes that who did something may have, and why, in a line of history."""
 MOST = 100
 """Tags that can be set at once."""
 
@@ -56,8 +58,29 @@ def check_tag(key: object, value: object = None) -> None:
         raise InvalidTagError(msg)
 
 
-def check_text(text: str, what: str) -> str:
-    """Return *text*, which is *what*, if it can be kept as a statement.
+def check_notes(text: str) -> None:
+    """Refuse *text* if it is no release notes.
+
+    Raises:
+        InvalidNoteError: If there is nothing in it.
+    """
+    if not str(text).strip():
+        msg = "release notes that say nothing are none; an edition is replaced by another, not by none"
+        raise InvalidNoteError(msg)
+
+
+def check_line(*, actor: str = "", reason: str = "") -> None:
+    """Refuse what a line of history cannot have as its *actor* or its *reason*.
+
+    Raises:
+        InvalidMetadataError: If it is too large, or holds what no database can keep.
+    """
+    check_text(actor, "actor", most=LINE)
+    check_text(reason, "reason", most=LINE)
+
+
+def check_text(text: str, what: str, *, most: int = LARGEST) -> str:
+    """Return *text*, which is *what*, if it can be kept as a statement of at most *most* bytes.
 
     Raises:
         InvalidMetadataError: If it is too large, or holds what no database can keep.
@@ -70,9 +93,7 @@ def check_text(text: str, what: str) -> str:
     if "\0" in text:
         msg = f"{what} cannot be kept: it holds a null character"
         raise InvalidMetadataError(msg)
-    if size > LARGEST:
-        msg = (
-            f"{what} cannot be kept: it has {size:,} bytes, and {LARGEST:,} is the limit; publish a file with the files"
-        )
+    if size > most:
+        msg = f"{what} cannot be kept: it has {size:,} bytes, and {most:,} is the limit; publish a file with the files"
         raise InvalidMetadataError(msg)
     return text

@@ -32,15 +32,23 @@ PIECE = 8 << 20
 
 
 def find_cache() -> Path:
-    """Return where this user's machine keeps what can be had again, `MLC_CACHE` or the platform's place for it."""
+    """Return where this user's machine keeps what can be had again, `MLC_CACHE` or the platform's place for it.
+
+    Raises:
+        StoreError: If neither is known.
+    """
     given = os.environ.get("MLC_CACHE", "")
     if given:
         return Path(given).absolute() / "registry"
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        found = os.environ.get("XDG_CACHE_HOME", "")
-        base = Path(found) if Path(found).is_absolute() else Path.home() / ".cache"
+    try:
+        if sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            found = os.environ.get("XDG_CACHE_HOME", "")
+            base = Path(found) if Path(found).is_absolute() else Path.home() / ".cache"
+    except RuntimeError as error:
+        msg = f"there is no home directory to keep files in ({error}); say where they go, with MLC_CACHE=DIRECTORY"
+        raise StoreError(msg) from error
     return base / "mlc" / "registry"
 
 

@@ -186,10 +186,13 @@ class Artifacts:
             else:
                 return
 
-    def discard(self, directory: str) -> None:
-        """Remove what was installed and is known to have no row, or whose version was removed; what cannot go stays."""
-        with suppress(OSError):
+    def discard(self, directory: str) -> str:
+        """Remove what was installed and has no row, or whose version was removed; return why it stays, if it does."""
+        try:
             self._rooms.take(self.path(directory, ""))
+        except OSError as error:
+            return f"{self._root / directory} could not be removed: {error.strerror or error}"
+        return ""
 
     def claim(self, owner: str) -> None:
         """Note that the registry whose history begins with the digest *owner* keeps files here."""

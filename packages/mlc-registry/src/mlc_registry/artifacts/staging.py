@@ -82,7 +82,11 @@ class Rooms:
             os.close(descriptor)
 
     def take(self, path: Path) -> None:
-        """Remove the directory *path*: out of sight in one step, so that nobody sees half of it."""
+        """Remove the directory *path*: out of sight in one step, so that nobody sees half of it.
+
+        Raises:
+            OSError: If it cannot be moved, or if some of it is left, which is for sweepers then.
+        """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             name = secrets.token_hex(16)
@@ -90,6 +94,8 @@ class Rooms:
         except FileNotFoundError:
             return
         shutil.rmtree(self._folder / name, ignore_errors=True)
+        if (self._folder / name).exists():
+            raise OSError(errno.EACCES, f"files of it are left in {self._folder / name}, for sweep to remove")
 
     def names(self) -> list[str]:
         """Return the names of all directories; to be asked before `look`."""

@@ -145,10 +145,13 @@ class StorageArtifacts:
         shutil.rmtree(folder)
         return directory
 
-    def discard(self, directory: str) -> None:
-        """Remove an entry that no row names, or no longer; what cannot be removed is left to `sweep`."""
-        with suppress(MlcError, OSError):
+    def discard(self, directory: str) -> str:
+        """Remove an entry that no row names, or no longer; return why it is still there, if it is."""
+        try:
             self._storage.remove(_check(directory))
+        except (MlcError, OSError) as error:
+            return f"{self.url}/{directory} could not be removed: {error}"
+        return ""
 
     # ------------------------------------------------------------------ reading
 

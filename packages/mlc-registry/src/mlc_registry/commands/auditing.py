@@ -6,7 +6,7 @@ from contextlib import closing
 
 import click
 
-from mlc_hooks.console import json_option, print_json, print_table
+from mlc_hooks.console import json_option, print_json, print_table, say
 from mlc_registry.catalogs import open_store
 from mlc_registry.commands.group import root_option
 from mlc_registry.history.audit import Audit
@@ -35,7 +35,7 @@ def verify(head: str | None, root: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"lines": found.lines, "versions": found.versions, "head": found.head})
     else:
-        click.echo(f"ok  {found.lines:,} lines  {found.versions:,} versions  head {found.head}")
+        say(f"ok  {found.lines:,} lines  {found.versions:,} versions  head {found.head}")
 
 
 @audit.command()

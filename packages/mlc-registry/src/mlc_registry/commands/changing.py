@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlc_hooks.console import json_option, print_json
+from mlc_hooks.console import json_option, print_json, say
 from mlc_registry.commands.group import (
     actor_option,
     open_registry,
@@ -89,9 +89,9 @@ def yank(spec: str, reason: str, actor: str | None, root: str, *, as_json: bool)
     if as_json:
         print_json(version_facts(published, stages))
         return
-    click.echo(f"{published.model} {published.version} is yanked: {published.yank_reason}")
+    say(f"{published.model} {published.version} is yanked: {published.yank_reason}")
     for one in stages:
-        click.echo(f"Note: stage {one.name} still points to it; promote another version, or roll it back", err=True)
+        say(f"Note: stage {one.name} still points to it; promote another version, or roll it back", err=True)
 
 
 @click.command()
@@ -109,11 +109,11 @@ def unyank(spec: str, reason: str, actor: str | None, root: str, *, as_json: boo
     if as_json:
         print_json(version_facts(published, stages))
     else:
-        click.echo(f"{published.model} {published.version} can be found again")
+        say(f"{published.model} {published.version} can be found again")
 
 
 def _print_stage(moved: Stage, *, as_json: bool) -> None:
     if as_json:
         print_json(stage_facts(moved))
     else:
-        click.echo(f"{moved.name} of {moved.model} is {moved.version} now")
+        say(f"{moved.name} of {moved.model} is {moved.version} now")

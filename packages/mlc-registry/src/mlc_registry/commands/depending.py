@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlc_hooks.console import json_option, print_json, print_table
+from mlc_hooks.console import json_option, print_json, print_table, say
 from mlc_registry.commands.group import open_registry, pre_option, root_option, spec_argument
 from mlc_registry.semver.references import parse_reference
 
@@ -86,7 +86,7 @@ def dependencies(spec: str, root: str, *, include_prereleases: bool, as_json: bo
     if as_json:
         print_json(branch_facts(found))
     else:
-        click.echo("\n".join(_draw(found)))
+        say("\n".join(_draw(found)))
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import orjson
 
+from mlc_hooks.console import say
 from mlc_registry.errors import RegistryWarning
 from mlc_registry.registry import ModelRegistry
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 __all__ = [
+    "NumberRange",
     "actor_option",
     "open_registry",
     "pre_option",
@@ -38,6 +41,17 @@ def registry() -> None:
     ~1.2.3, 1.x), latest (the highest release), newest (what was published last) or a stage (production). NAME alone
     means its latest version.
     """
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers, of which `nan` is none."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return *value* as a number."""
+        found = super().convert(value, parameter, context)
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a number", parameter, context)
+        return found
 
 
 ARTIFACTS = "mlc_registry.artifacts.local"
@@ -107,7 +121,7 @@ def open_registry(root: str, *, create: bool = False) -> Iterator[ModelRegistry]
                 yield opened
         finally:
             for one in caught:
-                click.echo(f"Note: {one.message}", err=True)
+                say(f"Note: {one.message}", err=True)
 
 
 def read_version(spec: str) -> tuple[str, str]:

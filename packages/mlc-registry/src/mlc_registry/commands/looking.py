@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlc_hooks.console import human_size, json_option, print_json, print_table
+from mlc_hooks.console import human_size, json_option, print_json, print_table, say
 from mlc_registry.commands.group import open_registry, pre_option, root_option, spec_argument
 from mlc_registry.commands.shown import (
     change_facts,
@@ -93,7 +93,7 @@ def show(spec: str, root: str, *, include_prereleases: bool, as_json: bool) -> N
         listed = [{"path": one.path, "size": one.size, "digest": one.digest} for one in files]
         print_json({**facts, "path": str(found.path), "files": listed})
         return
-    click.echo(version_text(facts, found.path))
+    say(version_text(facts, found.path))
     print_table("Files", ("file", "bytes", "digest"), [(one.path, f"{one.size:,}", one.digest) for one in files])
     if facts["metadata"]:
         rows = [
@@ -116,7 +116,11 @@ def resolve(spec: str, root: str, *, only_path: bool, include_prereleases: bool,
     name, reference = parse_reference(spec)
     with open_registry(root) as opened:
         if only_path:
-            click.echo(opened.get_model_path(name, str(reference), include_prereleases=include_prereleases))
+            path = opened.get_model_path(name, str(reference), include_prereleases=include_prereleases)
+            if as_json:
+                print_json({"path": str(path)})
+            else:
+                click.echo(path)
             return
         found = opened.resolve(name, str(reference), include_prereleases=include_prereleases)
     if as_json:
@@ -124,7 +128,7 @@ def resolve(spec: str, root: str, *, only_path: bool, include_prereleases: bool,
     else:
         for label, value in resolved_facts(found).items():
             if value:
-                click.echo(f"{label:10} {value}")
+                say(f"{label:10} {value}")
 
 
 @click.command()
@@ -164,4 +168,4 @@ def verify(spec: str, public_key: str | None, root: str, *, include_prereleases:
         print_json({**resolved_facts(found), **by})
     else:
         said = "" if signed is None else f"  signed, as {signed.actor} kept it at {time_shown(signed.at)}"
-        click.echo(f"ok  {found.model} {found.version}  {found.digest}{said}")
+        say(f"ok  {found.model} {found.version}  {found.digest}{said}")

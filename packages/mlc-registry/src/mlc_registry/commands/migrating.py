@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlc_hooks.console import json_option, print_json, print_table
+from mlc_hooks.console import json_option, print_json, print_table, say
 from mlc_registry.commands.group import actor_option, open_registry, read_version, root_option
 from mlc_registry.commands.shown import version_facts
 from mlc_registry.migrations.room import find_steps, list_steps
@@ -123,7 +123,7 @@ def publish_migrated(
     if as_json:
         print_json(version_facts(published, ()))
     else:
-        click.echo(f"{published.model} {published.version} is published, migrated from {reference}")
+        say(f"{published.model} {published.version} is published, migrated from {reference}")
 
 
 def _step_facts(step: Step) -> dict[str, Any]:
@@ -145,12 +145,12 @@ def _print_steps(name: str, found: Sequence[Step]) -> None:
 def _print_migrated(found: Migrated) -> None:
     _print_steps(found.model, found.steps)
     if found.schema is not None:
-        click.echo(f"tensors: {found.schema.summary}")
+        say(f"tensors: {found.schema.summary}")
         if not found.schema.same:
-            click.echo(str(found.schema))
+            say(str(found.schema))
     if found.path is None:
-        click.echo("nothing was changed: this was a dry run")
+        say("nothing was changed: this was a dry run")
     else:
-        click.echo(f"{found.path} is {found.model} {found.after} now")
+        say(f"{found.path} is {found.model} {found.after} now")
     if found.backup is not None:
-        click.echo(f"what it was is kept: {found.backup}")
+        say(f"what it was is kept: {found.backup}")

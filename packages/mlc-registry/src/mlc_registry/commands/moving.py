@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlc_hooks.console import say
 from mlc_registry.commands.group import open_registry, root_option
 
 if TYPE_CHECKING:
@@ -40,4 +41,4 @@ def import_registry(path: str, root: str) -> None:
 
 
 def _print(found: Audited, what: str) -> None:
-    click.echo(f"{found.versions:,} versions and {found.lines:,} lines of history {what}; head {found.head}")
+    say(f"{found.versions:,} versions and {found.lines:,} lines of history {what}; head {found.head}")

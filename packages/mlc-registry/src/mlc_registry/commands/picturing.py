@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from mlc_hooks.console import json_option, print_json, stdout
+from mlc_hooks.console import json_option, print_json, printable, say, stdout
 from mlc_registry.commands.group import open_registry, root_option
 from mlc_registry.errors import VersionNotFoundError
 from mlc_registry.semver.versions import Version
@@ -78,7 +78,7 @@ def tree(name: str | None, limit: int | None, below: str | None, root: str, *, a
     for one in found:
         stdout().print(_draw(one))
         if one.more:
-            click.echo(f"    older ones are left out: mlc registry tree {one.model} --below {one.next}")
+            say(f"    older ones are left out: mlc registry tree {one.model} --below {one.next}")
 
 
 @click.command()
@@ -95,7 +95,7 @@ def rebuild(root: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"versions": count, "directory": str(place)})
     else:
-        click.echo(f"{count:,} versions are shown in {place}")
+        say(f"{count:,} versions are shown in {place}")
 
 
 def _look(opened: ModelRegistry, name: str, limit: int, below: Version | None) -> Picture:
@@ -158,7 +158,7 @@ def _label(one: Picture, found: ModelVersion) -> Text:
     label = Text(str(found.version), style="bold", no_wrap=True, overflow="ellipsis")
     for part in said:
         if part is not None:
-            label.append("  ").append(part[0].replace("\n", " "), style=f"not bold {part[1]}")
+            label.append("  ").append(printable(part[0].replace("\n", " ")), style=f"not bold {part[1]}")
     return label
 
 

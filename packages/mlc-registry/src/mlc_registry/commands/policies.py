@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlc_hooks.console import json_option, print_json, print_table
+from mlc_hooks.console import json_option, print_json, print_table, say
 from mlc_registry.commands.group import actor_option, open_registry, root_option, spec_argument
 from mlc_registry.commands.shown import time_shown
 from mlc_registry.promotion.policy import Policy
@@ -65,7 +65,7 @@ def show_policy(root: str, *, as_json: bool) -> None:
         ]
         print_table("Policy", ("stage", "only after", "pre-releases", "checks"), rows)
     which = "Other stages" if found.stages else "No stage has a rule: all of them"
-    click.echo(f"{which} may be used freely." if found.others else "There are no other stages.")
+    say(f"{which} may be used freely." if found.others else "There are no other stages.")
 
 
 @policy.command("set")
@@ -89,7 +89,7 @@ def set_policy(file: str, expected: str | None, reason: str, actor: str | None, 
         print_json(new.to_dict())
     else:
         names = ", ".join(one.name for one in new.stages) or "none"
-        click.echo(f"The policy holds from now on. Stages with a rule: {names}")
+        say(f"The policy holds from now on. Stages with a rule: {names}")
 
 
 @policy.command("check")
@@ -116,7 +116,7 @@ def check_policy(spec: str, stage: str, actor: str | None, root: str, *, as_json
             f"Against {name} {version} in {stage}", ("rule", "objection"), [(one.rule, one.reason) for one in found]
         )
     else:
-        click.echo(f"ok  {name} {version} may be promoted to {stage}")
+        say(f"ok  {name} {version} may be promoted to {stage}")
     if found:
         click.get_current_context().exit(1)
 
@@ -142,7 +142,7 @@ def approve(spec: str, stage: str, reason: str, actor: str | None, root: str, *,
     if as_json:
         print_json({"model": name, "version": str(version), **_approval_facts(given)})
     else:
-        click.echo(f"{given.actor} has approved {name} {version} for {stage}")
+        say(f"{given.actor} has approved {name} {version} for {stage}")
 
 
 @click.command()
@@ -166,7 +166,7 @@ def withdraw(spec: str, stage: str, reason: str, actor: str | None, root: str, *
         print_json([_approval_facts(one) for one in left])
     else:
         who = ", ".join(one.actor for one in left) or "nobody"
-        click.echo(f"Withdrawn. {name} {version} is approved for {stage} by {who} now")
+        say(f"Withdrawn. {name} {version} is approved for {stage} by {who} now")
 
 
 @click.command()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlc_hooks.console import human_size, json_option, print_json, print_table
-from mlc_registry.commands.group import actor_option, open_registry, root_option
+from mlc_hooks.console import human_size, json_option, print_json, print_table, say
+from mlc_registry.commands.group import NumberRange, actor_option, open_registry, root_option
 from mlc_registry.commands.shown import time_shown
 from mlc_registry.retention.reachability import RetentionRule
 
@@ -42,7 +42,7 @@ DEFAULT = RetentionRule()
 @click.option(
     "--min-age",
     metavar="DAYS",
-    type=click.FloatRange(min=0, max=100_000),
+    type=NumberRange(min=0, max=100_000),
     default=DEFAULT.min_age.days,
     show_default=True,
     help="What is younger stays.",
@@ -114,11 +114,13 @@ def prune(
         title = "Would be removed" if done is None else "Removed"
         print_table(title, ("model", "version", "size", "published"), rows)
     if done is None:
-        click.echo(_count(len(gone), plan.size, "would be removed") + ("; say --apply to do it" if gone else ""))
+        say(_count(len(gone), plan.size, "would be removed") + ("; say --apply to do it" if gone else ""))
         return
     for one, why in done.spared:
-        click.echo(f"Note: {one.model} {one.version} stays: {why}", err=True)
-    click.echo(_count(len(gone), done.size, "removed"))
+        say(f"Note: {one.model} {one.version} stays: {why}", err=True)
+    for one, why in done.left:
+        say(f"Warning: {one.model} {one.version} is marked as removed, but {why}; prune again", err=True)
+    say(_count(len(gone), done.size, "removed"))
 
 
 def plan_facts(plan: Plan, done: Pruned | None) -> dict[str, Any]:
@@ -132,6 +134,7 @@ def plan_facts(plan: Plan, done: Pruned | None) -> dict[str, Any]:
         if done is None
         else {
             "removed": [_facts(one) for one in done.removed],
+            "left": [{**_facts(one), "reason": why} for one, why in done.left],
             "spared": [{**_facts(one), "reason": why} for one, why in done.spared],
             "size": done.size,
         },

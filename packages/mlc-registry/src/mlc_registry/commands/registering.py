@@ -6,7 +6,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from mlc_hooks.console import json_option, print_json
+from mlc_hooks.console import json_option, print_json, say
 from mlc_registry.commands.group import actor_option, open_registry, read_metadata, read_pairs, root_option
 from mlc_registry.commands.shown import version_facts
 from mlc_registry.construction.classes import describe_class
@@ -113,7 +113,7 @@ def register(
     if as_json:
         print_json({**version_facts(published, ()), "path": str(found.path)})
     else:
-        click.echo(f"{published.model} {published.version} is published: {place}")
+        say(f"{published.model} {published.version} is published: {place}")
 
 
 def _read_tracking(facts: dict[str, Any]) -> Tracking | None:

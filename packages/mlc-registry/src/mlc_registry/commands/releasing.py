@@ -6,7 +6,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from mlc_hooks.console import human_size, json_option, print_json, print_table
+from mlc_hooks.console import human_size, json_option, print_json, print_table, say
 from mlc_registry.commands.group import actor_option, open_registry, read_pairs, root_option, spec_argument
 from mlc_registry.commands.shown import time_shown
 from mlc_registry.semver.references import parse_reference
@@ -44,7 +44,7 @@ def write_notes(spec: str, file: IO[str], actor: str | None, root: str, *, as_js
     if as_json:
         print_json(_note_facts(kept))
     else:
-        click.echo(f"the notes of {spec} are kept")
+        say(f"the notes of {spec} are kept")
 
 
 @notes.command("show")
@@ -63,8 +63,8 @@ def show_notes(spec: str, root: str, *, every: bool, as_json: bool) -> None:
         return
     for one in shown:
         if every:
-            click.echo(f"--- {time_shown(one.at)} by {one.actor}")
-        click.echo(one.text)
+            say(f"--- {time_shown(one.at)} by {one.actor}")
+        say(one.text)
 
 
 def _note_facts(note: Note) -> dict[str, Any]:
@@ -140,16 +140,16 @@ def diff(name: str, before: str, after: str, root: str, *, as_json: bool) -> Non
 
 
 def _print_comparison(found: Comparison) -> None:
-    click.echo(f"{found.model} {found.before} -> {found.after}")
-    click.echo(f"size       {human_size(found.sizes[0])} -> {human_size(found.sizes[1])}")
+    say(f"{found.model} {found.before} -> {found.after}")
+    say(f"size       {human_size(found.sizes[0])} -> {human_size(found.sizes[1])}")
     if found.schema is None:
-        click.echo(f"tensors    not compared: {found.unlisted}")
+        say(f"tensors    not compared: {found.unlisted}")
     else:
-        click.echo(f"tensors    {found.schema.summary}")
+        say(f"tensors    {found.schema.summary}")
         if not found.schema.same:
-            click.echo(str(found.schema))
+            say(str(found.schema))
     if found.model_class[0] != found.model_class[1]:
-        click.echo(f"class      {found.model_class[0]} -> {found.model_class[1]}")
+        say(f"class      {found.model_class[0]} -> {found.model_class[1]}")
     pairs = (("Configuration", found.config), ("Dependencies", found.dependencies), ("Metrics", found.metrics))
     for title, differing in pairs:
         rows = [(name, before, after) for name, (before, after) in differing.items()]
@@ -181,9 +181,9 @@ def suggest(name: str, path: str, base: str, root: str, *, as_json: bool) -> Non
     if as_json:
         print_json(found.to_json())
         return
-    click.echo(found.version)
+    say(found.version)
     for one in found.reasons:
-        click.echo(f"  {one.bump:6} {one.text}")
+        say(f"  {one.bump:6} {one.text}")
 
 
 @click.command()
@@ -205,4 +205,4 @@ def changelog(name: str, since: str | None, until: str, root: str, *, include_pr
     if as_json:
         print_json(found.to_json())
     else:
-        click.echo(found.to_markdown(), nl=False)
+        say(found.to_markdown(), nl=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlc_hooks.console import json_option, print_json, print_table
+from mlc_hooks.console import json_option, print_json, print_table, say
 from mlc_registry.commands.group import open_registry, root_option
 from mlc_registry.commands.shown import time_shown, version_facts
 from mlc_registry.search import MOST, read_metric
@@ -67,7 +67,7 @@ def search(root: str, *, limit: int, after: str | None, all_pages: bool, as_json
     ]
     print_table("Found", ("model", "version", "stages", *metrics, "published", "about"), rows)
     if page.next is not None:
-        click.echo(f"There are more: --after {page.next}, or --all", err=True)
+        say(f"There are more: --after {page.next}, or --all", err=True)
 
 
 def _about(one: ModelVersion) -> str:

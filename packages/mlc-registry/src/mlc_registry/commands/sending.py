@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from mlc_hooks.console import json_option, print_json, print_table
+from mlc_hooks.console import json_option, print_json, print_table, say
 from mlc_registry.catalogs import open_store
 from mlc_registry.commands.group import root_option
 from mlc_registry.errors import DeliveryError, ListenerBusyError, StoreError
@@ -44,7 +44,7 @@ def add(name: str, url: str, root: str, *, from_start: bool, as_json: bool) -> N
     if as_json:
         print_json(attrs.asdict(added))
     else:
-        click.echo(f"{name} hears what comes after line {added.position}; `mlc registry outbox deliver` sends it")
+        say(f"{name} hears what comes after line {added.position}; `mlc registry outbox deliver` sends it")
 
 
 @outbox.command()
@@ -54,7 +54,7 @@ def remove(name: str, root: str) -> None:
     """Forget a listener."""
     with closing(open_store(root, create=False)) as store:
         Outbox(store).remove(name)
-    click.echo(f"{name} is forgotten")
+    say(f"{name} is forgotten")
 
 
 @outbox.command("list")
@@ -86,7 +86,7 @@ def deliver(names: tuple[str, ...], root: str, *, follow: bool, interval: float,
     """
     secret = os.environ.get(SECRET) or None
     if secret is None:
-        click.echo(f"Note: nothing is signed, as {SECRET} is not set", err=True)
+        say(f"Note: nothing is signed, as {SECRET} is not set", err=True)
     with closing(open_store(root, create=False)) as store:
         box = Outbox(store)
         misses = 0
@@ -110,14 +110,14 @@ def _send(box: Outbox, names: Sequence[str], secret: str | None, timeout: float,
             try:
                 count = box.deliver(one.name, Webhook(one.url, secret=secret, timeout=timeout))
             except (DeliveryError, ListenerBusyError) as error:
-                click.echo(f"Error: {one.name}: {error}", err=True)
+                say(f"Error: {one.name}: {error}", err=True)
                 failed = True
             else:
                 if count:
-                    click.echo(f"{one.name}: {count} delivered")
+                    say(f"{one.name}: {count} delivered")
     except StoreError as error:
         if not follow:
             raise
-        click.echo(f"Error: {error}", err=True)  # a server that starts anew is no reason to stop
+        say(f"Error: {error}", err=True)  # a server that starts anew is no reason to stop
         failed = True
     return failed

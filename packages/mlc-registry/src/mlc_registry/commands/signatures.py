@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlc_hooks.console import json_option, print_json
+from mlc_hooks.console import json_option, print_json, say
 from mlc_registry.commands.group import actor_option, open_registry, root_option, spec_argument
 from mlc_registry.commands.shown import time_shown
 from mlc_registry.errors import SignatureError
@@ -58,7 +58,7 @@ def sign(
     if as_json:
         print_json({"model": name, "version": str(version), **signature_facts(made)})
     else:
-        click.echo(f"{name} {version} is signed by {made.actor}")
+        say(f"{name} {version} is signed by {made.actor}")
 
 
 @click.command()
@@ -81,7 +81,7 @@ def signature(spec: str, number: int | None, root: str, *, only_list: bool, as_j
         if as_json:
             print_json([signature_facts(one) for one in found])
         for place, one in enumerate(() if as_json else found, start=1):
-            click.echo(f"{place}  {time_shown(one.at)}  {one.actor}")
+            say(f"{place}  {time_shown(one.at)}  {one.actor}")
         return
     if len(found) < (number or 1):
         said = f"has {len(found)} signatures, not {number}" if found else "is not signed"
@@ -91,7 +91,7 @@ def signature(spec: str, number: int | None, root: str, *, only_list: bool, as_j
     if as_json:
         print_json(signature_facts(chosen))
     else:
-        click.echo(chosen.bundle)
+        say(chosen.bundle)
 
 
 def signature_facts(one: Signature) -> dict[str, str]:

@@ -7,8 +7,8 @@ from datetime import timedelta
 import attrs
 import click
 
-from mlc_hooks.console import human_size, json_option, print_json, print_table
-from mlc_registry.commands.group import open_registry, root_option
+from mlc_hooks.console import human_size, json_option, print_json, print_table, say
+from mlc_registry.commands.group import NumberRange, open_registry, root_option
 
 __all__ = ["sweep"]
 
@@ -18,7 +18,7 @@ __all__ = ["sweep"]
 @click.option(
     "--older-than",
     "hours",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0, max=1_000_000),
     default=24.0,
     show_default=True,
     metavar="HOURS",
@@ -45,4 +45,4 @@ def sweep(hours: float, root: str, *, apply: bool, as_json: bool) -> None:
         [(one.kind, human_size(one.size), one.place) for one in found],
     )
     if found and not apply:
-        click.echo("Nothing was removed; --apply removes it.", err=True)
+        say("Nothing was removed; --apply removes it.", err=True)

@@ -89,7 +89,11 @@ def _read_state(path: Path, what: str) -> dict[str, Any]:
     library = _find_library(what)
     tensors: dict[str, Any] = {}
     for file in layout.files:
-        tensors.update(library.load_file(file))
+        try:
+            tensors.update(library.load_file(file))
+        except Exception as error:  # it has errors of its own, and torch may lack a dtype
+            msg = f"the weights of {what} cannot be loaded: {file.name}: {type(error).__name__}: {error}"
+            raise ConstructionError(msg) from error
     return tensors if layout.tree is None else _follow(layout, tensors, what)
 
 

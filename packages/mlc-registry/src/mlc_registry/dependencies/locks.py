@@ -132,8 +132,8 @@ def write_lock(lock: Lock, path: str | os.PathLike[str]) -> None:
         LockError: If that fails; what was there is as it was.
     """
     target = Path(path)
-    fresh = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
     try:
+        fresh = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
         try:
             with fresh.open("xb") as stream:
                 stream.write(lock.encode())
@@ -143,8 +143,8 @@ def write_lock(lock: Lock, path: str | os.PathLike[str]) -> None:
             sync_directory(target.absolute().parent)
         finally:
             fresh.unlink(missing_ok=True)
-    except OSError as error:
-        msg = f"the lock file {path} cannot be written: {error.strerror or error}"
+    except (OSError, ValueError) as error:
+        msg = f"the lock file {str(path)!r} cannot be written: {getattr(error, 'strerror', None) or error}"
         raise LockError(msg) from error
 
 

@@ -80,9 +80,12 @@ def check_dependencies(store: Store, name: str, dependencies: Mapping[str, str])
         DependencyError: If a name or a range is none, if one is the model itself, or if no published version is in a
             range; names each, and what there is.
     """
-    problems = [
-        f"  {other!r}: {fault}" for other, text in dependencies.items() if (fault := _fault(store, name, other, text))
-    ]
+    given: object = dependencies
+    problems = (
+        [f"  {other!r}: {fault}" for other, text in given.items() if (fault := _fault(store, name, other, text))]
+        if isinstance(given, Mapping)
+        else [f"  {given!r} is no mapping from the name of each model to a range"]
+    )
     if problems:
         msg = f"the dependencies of {name!r} cannot be kept:\n" + "\n".join(problems)
         raise DependencyError(msg)
@@ -217,7 +220,7 @@ class Dependencies:
         return self._write(asked, found, path, include_prereleases=include)
 
     def path(self, name: str, lock: str | os.PathLike[str] = "mlc.lock", *, verify: bool = True) -> Path:
-        """Return the file or directory of the version of *name* that is locked, found by its digest.
+        """Return the file or directory of the version of *name* that is locked, or another with its digest.
 
         Args:
             name: The model.
@@ -229,7 +232,9 @@ class Dependencies:
             CorruptArtifactError: If the files are missing, or, with *verify*, not what was locked.
         """
         wanted = read_lock(lock).get(name, str(lock))
-        found = self._backend.store.find_digest(name, wanted.digest)
+        found = self._backend.store.find(name, wanted.version)
+        if found is None or found.removed or found.digest != wanted.digest:
+            found = self._backend.store.find_digest(name, wanted.digest)
         if found is None or found.removed:
             msg = (
                 f"{lock} has {name} {wanted.version} as {wanted.digest}, of which the registry {self._address} "

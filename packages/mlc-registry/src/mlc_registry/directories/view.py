@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
-import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlc_registry.directories.sheets import describe_version, write_sheet
 from mlc_registry.errors import CorruptArtifactError, StoreError
 from mlc_registry.names import directory_name
+from mlc_registry.publishing import identify
 from mlc_registry.semver.ranges import Range
 from mlc_registry.semver.versions import Version
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mlc_registry.protocols import ArtifactStore, Ledger, Store
     from mlc_registry.records import Line, ModelVersion, Stage
 
-__all__ = ["View"]
+__all__ = ["View", "refuse_overlap"]
 
 POSITION = ".position"
 FRESH = ".fresh"  # in the view's own directory, where no published file can have that name
@@ -41,6 +42,7 @@ log = logging.getLogger("mlc_registry")
 class View:
     """A directory that shows a registry. It is derived from the database, and nothing reads it.
 
+    What it has not made stays, whoever has put it there, and a directory that shows another registry is left alone.
     It remembers up to which line of history it is drawn, so whoever comes next does what somebody who was killed has
     not done, and what was changed where the directory cannot be reached.
     """
@@ -105,7 +107,9 @@ class View:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(handle).st_nlink:  # or somebody has removed it all meanwhile
-                    yield _Position(handle)
+                    position = _Position(handle, identify(self._store) or "")
+                    self._refuse_stranger(position)
+                    yield position
                     return
             except BlockingIOError:
                 if time.monotonic() > deadline:
@@ -115,6 +119,12 @@ class View:
                 pause = min(2 * pause, 0.02)
             finally:
                 os.close(handle)
+
+    def _refuse_stranger(self, position: _Position) -> None:
+        drawn = position.read()[2]
+        if drawn and position.owner and drawn != position.owner:
+            msg = f"{self._root} shows another registry; give a directory of its own with view=DIRECTORY (--view)"
+            raise StoreError(msg)
 
     def _claim(self) -> None:
         if (self._root / POSITION).exists():
@@ -127,7 +137,7 @@ class View:
     # ------------------------------------------------------------------ drawing
 
     def _catch_up(self, ledger: Ledger, position: _Position) -> None:
-        number, digest = position.read()
+        number, digest, _ = position.read()
         lines = ledger.read_lines(after=max(number - 1, 0), limit=AT_ONCE + 1)
         if number and (not lines or (lines[0].number, lines[0].digest) != (number, digest)):
             self._remove_others(set())  # this was drawn from another history, as before a backup was restored
@@ -184,8 +194,8 @@ class View:
         fresh = self._clear_fresh()
         with fresh.open("xb") as stream:
             stream.write(sheet)
-        self._put(fresh, folder / SHEET)
-        _remove_others(folder, {SHEET, *links})
+        fresh.replace(folder / SHEET)
+        _remove_links(folder, set(links))
         return name
 
     def _find_links(self, published: ModelVersion, folder: Path, entries: set[str]) -> dict[str, str]:
@@ -209,8 +219,8 @@ class View:
         latest = self._store.highest(model, RELEASES)
         if latest is not None:
             wanted[LATEST] = directory_name(latest.version)
-        else:
-            _remove(self._root / model / LATEST)
+        elif (self._root / model / LATEST).is_symlink():
+            (self._root / model / LATEST).unlink()
         for name, target in wanted.items():
             self._point(self._root / model / name, target)
         return set(wanted)
@@ -219,40 +229,46 @@ class View:
         try:
             if str(link.readlink()) == target:
                 return
-        except OSError:  # it is not there, or is no link
+        except FileNotFoundError:
             pass
+        except OSError:  # it is no link, so it is not ours; an empty directory is nobody's
+            try:
+                link.rmdir()
+            except OSError:
+                raise FileExistsError(errno.EEXIST, "somebody else has put something there", str(link)) from None
         fresh = self._clear_fresh()
         fresh.symlink_to(target)
-        self._put(fresh, link)
+        fresh.replace(link)
 
     def _clear_fresh(self) -> Path:
         fresh = self._root / FRESH
         fresh.unlink(missing_ok=True)  # who was killed may have left a link, and nothing is written through that
         return fresh
 
-    def _put(self, fresh: Path, place: Path) -> None:
-        try:
-            fresh.replace(place)
-        except IsADirectoryError:
-            _remove(place)
-            fresh.replace(place)
-
     def _remove_others(self, names: set[str]) -> None:
-        _remove_others(self._root, {POSITION, *names})
+        """Remove what was drawn of models, but for those of *names*."""
+        for one in os.scandir(self._root):
+            if one.name not in names and one.is_dir(follow_symlinks=False):
+                _remove_others(Path(one.path), set())
+                with suppress(OSError):  # somebody has put something there
+                    Path(one.path).rmdir()
 
 
 class _Position:
     """The line up to which everything is drawn, in a file that is locked."""
 
-    def __init__(self, handle: int) -> None:
+    def __init__(self, handle: int, owner: str) -> None:
         self._handle = handle
+        self.owner = owner
+        """Which registry it is that draws, or nothing before its first line of history."""
 
-    def read(self) -> tuple[int, str]:
-        """Return the line's number and digest; 0 where there is none, or where somebody was killed writing it."""
-        number, _, digest = os.pread(self._handle, 200, 0).decode(errors="replace").partition(" ")
-        if not digest.endswith("\n") or not number.isascii() or not number.isdigit():
-            return 0, ""
-        return int(number), digest.rstrip("\n")
+    def read(self) -> tuple[int, str, str]:
+        """Return the line's number and digest and whose it is; 0 where there is none, or somebody was killed."""
+        content = os.pread(self._handle, 400, 0).decode(errors="replace")
+        number, digest, owner = (*content.rstrip("\n").split(" "), "", "", "")[:3]
+        if not content.endswith("\n") or not digest or not number.isascii() or not number.isdigit():
+            return 0, "", ""
+        return int(number), digest, owner
 
     def write(self, line: Line) -> None:
         """Remember *line*."""
@@ -260,32 +276,59 @@ class _Position:
 
     def write_text(self, number: int, digest: str) -> None:
         """Remember a line by its number and digest."""
-        content = f"{number} {digest}\n".encode()
+        content = f"{number} {digest} {self.owner}\n".encode()
         os.pwrite(self._handle, content, 0)
         os.ftruncate(self._handle, len(content))
 
 
+def refuse_overlap(view: str | os.PathLike[str], artifacts: str, home: Path | None) -> None:
+    """Refuse a *view* that holds the *artifacts* or the database in *home*, or lies among the artifacts.
+
+    Raises:
+        StoreError: Names both.
+    """
+    shown, files = Path(os.path.realpath(view)), artifacts.removeprefix("file://")
+    taken = [home.resolve()] if home is not None and home.resolve().is_relative_to(shown) else []
+    if "://" not in files:
+        place = Path(os.path.realpath(files))
+        if place.is_relative_to(shown) or shown.is_relative_to(place):
+            taken.append(place)
+    if taken:
+        msg = (
+            f"the directories for people in {view} would be mixed with {taken[0]}; give another view=DIRECTORY (--view)"
+        )
+        raise StoreError(msg)
+
+
 def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        for place in (folder.parent, folder):
-            if place.is_symlink() or place.is_file():
-                place.unlink()
-        folder.mkdir(parents=True, exist_ok=True)
-    if folder.is_symlink():
-        folder.unlink()
-        folder.mkdir()
+    for place in (folder.parent, folder):
+        if place.is_symlink():
+            place.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _remove_links(folder: Path, names: set[str]) -> None:
+    """Remove the links that are none of *names*; what is no link is not ours."""
+    for one in os.scandir(folder):
+        if one.name not in names and one.is_symlink():
+            Path(one.path).unlink()
+
+
+def _remove_version(folder: Path) -> None:
+    """Remove what was drawn of a version, and its directory unless somebody has put something there."""
+    if (folder / SHEET).is_file():
+        _remove_links(folder, set())
+        (folder / SHEET).unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _remove_others(folder: Path, names: set[str]) -> None:
+    """Remove what was drawn of a model, but for *names*."""
     for one in os.scandir(folder):
-        if one.name not in names:
-            _remove(Path(one.path))
-
-
-def _remove(place: Path) -> None:
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    else:
-        place.unlink(missing_ok=True)
+        if one.name in names:
+            continue
+        if one.is_dir(follow_symlinks=False):
+            _remove_version(Path(one.path))
+        elif one.is_symlink() and "/" not in str(Path(one.path).readlink()):
+            Path(one.path).unlink()

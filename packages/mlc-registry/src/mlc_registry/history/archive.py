@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import tarfile
 import tempfile
 from contextlib import closing
@@ -13,18 +14,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 
 from mlc_registry.artifacts.transfers import sync_directory
-from mlc_registry.errors import ArchiveError, CorruptArtifactError, StoreError
+from mlc_registry.errors import ArchiveError, CorruptArtifactError, RegistryError, StoreError
+from mlc_registry.history.chain import START
 from mlc_registry.history.imports import Import
 from mlc_registry.history.tars import Entry, HashingReader, add_file, read_entries
 from mlc_registry.publishing import identify
-from mlc_registry.records import File
+from mlc_registry.records import Audited, File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from mlc_registry.directories.view import View
     from mlc_registry.protocols import ArtifactStore, Rows, Store
-    from mlc_registry.records import Audited, Row
+    from mlc_registry.records import Row
 
 __all__ = ["Archive"]
 
@@ -59,26 +61,16 @@ class Archive:
             AuditError, CorruptArtifactError: If the registry is not what its history says.
         """
         target = Path(path).absolute()
-        partial = target.with_name(f".{target.name}.partial")
-        if target.exists():
-            msg = f"{target} is there already; export to another place"
-            raise ArchiveError(msg)
         try:
-            with partial.open("wb") as stream:
-                with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
-                    found = self._fill(archive)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.rename(target)
-            sync_directory(target.parent)
-        except OSError as error:
-            if isinstance(error, StoreError):
-                raise
-            msg = f"{target} cannot be written: {error.strerror or error}"
+            return self._write(target)
+        except RegistryError:
+            raise
+        except FileExistsError as error:
+            msg = f"{target} is there already; export to another place"
             raise ArchiveError(msg) from error
-        finally:
-            partial.unlink(missing_ok=True)
-        return found
+        except (OSError, ValueError) as error:
+            msg = f"{str(target)!r} cannot be written: {getattr(error, 'strerror', None) or error}"
+            raise ArchiveError(msg) from error
 
     def restore(self, path: str | os.PathLike[str]) -> Audited:
         """Fill this registry, which must be empty, with what `save` wrote to *path*; all of it, or nothing.
@@ -86,13 +78,17 @@ class Archive:
         Every file is hashed, and the history is verified before it counts.
 
         Raises:
-            ArchiveError: If the file is no whole export, or the registry is not empty.
+            ArchiveError: If the file is no whole export, the registry is not empty, or another keeps its files in the
+                same place.
             AuditError: If its history does not fit.
             StoreError: If the disk or the database fails.
         """
         source = Path(path)
         if self._store.list_models():
             msg = "the registry is not empty; import into a new one"
+            raise ArchiveError(msg)
+        if self._artifacts.owners():  # a copy has the name of its original, so nobody could tell whose files are whose
+            msg = f"{self._artifacts.url} holds files of another registry; give a directory of its own (--artifacts)"
             raise ArchiveError(msg)
         try:
             with closing(read_entries(source)) as entries:
@@ -130,27 +126,43 @@ class Archive:
             running.keep()
         return found
 
+    def _write(self, target: Path) -> Audited:
+        if os.path.lexists(target):
+            raise FileExistsError(target)
+        partial = target.with_name(f".mlc-export-{secrets.token_hex(8)}")
+        try:
+            with partial.open("xb") as stream:
+                with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                    found = self._fill(archive)
+                stream.flush()
+                os.fsync(stream.fileno())
+            _place(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_directory(target.parent)
+        return found
+
     def _fill(self, archive: tarfile.TarFile) -> Audited:
         ledger = getattr(self._store, "ledger", None)
         assert ledger is not None  # a store that keeps rows keeps a ledger
-        found: Audited = ledger.verify()
-        header = {"format": FORMAT, "head": found.head, "lines": found.lines, "versions": found.versions}
+        with self._rows.read() as read:
+            tables = {name: list(read[name]) for name in TABLES}
+        lines = tables["change"]
+        head = str(lines[-1]["digest"]) if lines else START
+        found = Audited(lines=len(lines), versions=len(tables["version"]), head=head)
+        ledger.verify(expected_head=head)  # later than the rows were read, so that it knows of all of them
+        header = {"format": FORMAT, "head": head, "lines": found.lines, "versions": found.versions}
         _add_bytes(archive, HEADER, [orjson.dumps(header)])
-        places: dict[int, str] = {}
+        for name, rows in tables.items():
+            _add_bytes(archive, f"tables/{name}.jsonl", (orjson.dumps(row) + b"\n" for row in rows))
+        places = {int(str(row["id"])): str(row["directory"]) for row in tables["version"] if not row["removed"]}
         wanted: dict[str, tuple[str, File]] = {}
-        with self._rows.read() as tables:
-            for name in TABLES:
-                rows = list(tables[name])
-                _add_bytes(archive, f"tables/{name}.jsonl", (orjson.dumps(row) + b"\n" for row in rows))
-                if name == "version":
-                    places = {int(str(row["id"])): str(row["directory"]) for row in rows if not row["removed"]}
-                if name == "file":
-                    for row in rows:
-                        directory = places.get(int(str(row["version_id"])))
-                        if directory is None:  # removed, and so is the file, unless another version has it too
-                            continue
-                        one = File(str(row["path"]), int(str(row["size"])), str(row["digest"]))
-                        wanted.setdefault(one.digest, (directory, one))
+        for row in tables["file"]:
+            directory = places.get(int(str(row["version_id"])))
+            if directory is None:  # removed, and so is the file, unless another version has it too
+                continue
+            one = File(str(row["path"]), int(str(row["size"])), str(row["digest"]))
+            wanted.setdefault(one.digest, (directory, one))
         for directory, one in wanted.values():
             self._add_content(archive, directory, one)
         return found
@@ -168,6 +180,18 @@ class Archive:
             place = f"{self._artifacts.url}/{directory}/{file.path}"
             msg = f"{place} is not what was published: it is {found}, not {file.digest}; nothing was exported"
             raise CorruptArtifactError(msg)
+
+
+def _place(partial: Path, target: Path) -> None:
+    """Give *partial* the name *target*, which nobody else may have taken meanwhile."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if os.path.lexists(target):
+            raise
+        partial.rename(target)
 
 
 def _read_head(source: Path, entry: Entry | None) -> str:

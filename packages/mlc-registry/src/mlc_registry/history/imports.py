@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Import"]
 
 PIECE = 1 << 20
+NUMBERS = (("model", "id"), ("version", "id"), ("version", "model_id"), ("file", "version_id"))
+"""By what rows are found here; anything may be in their place."""
 
 
 class Import:
@@ -40,6 +42,10 @@ class Import:
         self._source = source
         self._artifacts = artifacts
         self._versions = tables["version"]
+        for name, key in NUMBERS:
+            for row in tables[name]:
+                if type(row.get(key)) is not int:
+                    self._refuse(f"a row of {name} has {str(row.get(key))[:80]!r} as its {key}")
         self._sizes: dict[str, int] = {}
         self._files: dict[object, list[tuple[str, str]]] = {}
         self._names = {row.get("id"): self._check_name(row) for row in tables["model"]}

@@ -81,7 +81,7 @@ def migrate(
         before: The version that *path* is.
         after: The version that it shall become; only its major number decides.
         scripts: Directories with scripts, beside those of the environment and of plugins.
-        output: Write the result here, where nothing is, and leave *path* alone.
+        output: Write the result here, where nothing is and outside of *path*, and leave *path* alone.
         dry_run: Run all steps, tell what they would change, and change nothing.
 
     Raises:
@@ -95,6 +95,9 @@ def migrate(
     goal = origin if output is None else Path(output).absolute()
     if output is not None and (goal.exists() or goal.is_symlink()):
         msg = f"{goal} is there; name a place where nothing is"
+        raise MigrationError(msg)
+    if output is not None and goal.resolve().is_relative_to(origin):
+        msg = f"{goal} is within {origin}, which would become a part of itself; name a place outside"
         raise MigrationError(msg)
     facts: dict[str, Any] = {"model": model, "before": first, "after": last, "steps": steps}
     with _failures(goal), workshop(goal) as room:

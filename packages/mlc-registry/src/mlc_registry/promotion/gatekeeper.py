@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlc_hooks import open_door
 from mlc_hooks.hints import known_names, nearest
-from mlc_registry import names
+from mlc_registry import misses, names
 from mlc_registry.actors import name_actor
 from mlc_registry.errors import ApprovalNotFoundError, PolicyConflictError, PolicyError
 from mlc_registry.promotion.policy import Policy
@@ -89,6 +89,8 @@ class Gatekeeper:
         found = find_objections(
             self._backend, self.read(), target, stage, current, actor=name_actor(actor), reason=reason
         )
+        if target.removed:
+            return [Objection("removed", str(misses.removed_version(target))), *found]
         if target.yanked:
             why = f"it was yanked: {target.yank_reason or 'no reason was given'}; unyank it first"
             return [Objection("yanked", why), *found]

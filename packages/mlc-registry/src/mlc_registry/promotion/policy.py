@@ -249,5 +249,5 @@ def _parse_toml(place: Path, text: str) -> dict[str, Any]:
 
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         _refuse(str(place), f"that is no TOML: {error}", error)

@@ -224,7 +224,7 @@ def _describe(
         reason=reason,
         approvals=count_approvals([one for one in said if one.stage == stage]),
         notes=notes[-1] if notes else "",
-        path=backend.place(target),
+        path=partial(backend.fetch, target),
         verify=lambda: backend.verify(target),
         verify_signature=partial(Signing(backend).verify, target.model, target.version),
     )

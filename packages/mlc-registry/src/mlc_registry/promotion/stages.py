@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlc_registry.errors import StageConflictError, YankedVersionError
+from mlc_registry.misses import removed_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,11 @@ def refuse_yanked(target: ModelVersion, stage: str) -> None:
     """Raise if *stage* may not move to *target*.
 
     Raises:
+        RemovedVersionError: If its files were removed.
         YankedVersionError: If it has been yanked.
     """
+    if target.removed:
+        raise removed_version(target)
     if target.yanked:
         msg = (
             f"stage {stage!r} was not moved: {target.model} {target.version} was yanked "

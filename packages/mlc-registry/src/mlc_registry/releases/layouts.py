@@ -102,7 +102,8 @@ def _read_checkpoint(place: Path, record: Mapping[str, Any]) -> Layout:
         if pieces is not None:
             return Layout(files=tuple(place / name for name in mine), pieces=pieces, others=others)
     if not mine:
-        items = ", ".join(str(one) for one in record.get("items", ())) or "nothing"
+        said = record.get("items")
+        items = ", ".join(map(str, said)) if said and isinstance(said, (list, dict)) else "nothing"
         _refuse(place, f"the checkpoint holds no tensors of an item {MAIN!r}; it holds {items}")
     tree = _read_tree(place / "state.json") if "state.json" in listed else None
     return Layout(files=tuple(place / name for name in mine), tree=tree, others=others)

@@ -13,7 +13,6 @@ from mlc_registry.artifacts.sources import read_source
 from mlc_registry.errors import (
     BumpWarning,
     CorruptArtifactError,
-    InvalidNoteError,
     InvalidReferenceError,
     InvalidTagError,
     SourceError,
@@ -26,7 +25,7 @@ from mlc_registry.releases.comparisons import compare_compositions, read_composi
 from mlc_registry.semver.ranges import Range
 from mlc_registry.semver.references import read_reference
 from mlc_registry.semver.versions import Version
-from mlc_registry.tags import check_tags
+from mlc_registry.tags import check_notes, check_tags
 
 if TYPE_CHECKING:
     import os
@@ -68,9 +67,7 @@ class Releases:
             ModelNotFoundError, VersionNotFoundError, StageNotFoundError: If *reference* leads nowhere.
             InvalidMetadataError: If *text* is too long, or is no valid text.
         """
-        if not str(text).strip():
-            msg = "release notes that say nothing are none; an edition is replaced by another, not by none"
-            raise InvalidNoteError(msg)
+        check_notes(text)
         found = self._find(name, reference)
         kept = self._statements.state(name, found.version, kind="noted", details=text, actor=name_actor(actor))
         self._backend.refresh()

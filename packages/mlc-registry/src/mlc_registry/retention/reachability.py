@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from mlc_registry.dependencies.resolving import ImpossibleError, Wish, overlap, solve
-from mlc_registry.errors import InvalidRangeError
+from mlc_registry.errors import InvalidRangeError, RetentionError
 from mlc_registry.semver.ranges import Range
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ Key = tuple[str, bytes]
 def _whole(_: object, attribute: attrs.Attribute[int], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         msg = f"{attribute.name}={value!r} must be a count, 0 or more"
-        raise ValueError(msg)
+        raise RetentionError(msg)
 
 
 def _positive(_: object, attribute: attrs.Attribute[timedelta], value: object) -> None:
     if not isinstance(value, timedelta) or value < timedelta(0):
         msg = f"{attribute.name}={value!r} must be a timedelta that is not negative"
-        raise ValueError(msg)
+        raise RetentionError(msg)
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +44,9 @@ class RetentionRule:
 
     Whatever the rule, these stay: what a stage points to or would be rolled back to, the highest release and what was
     published last of each model, what a version that stays depends on, and what a lock file pins.
+
+    Raises:
+        RetentionError: If a count or an age is none.
     """
 
     keep_releases: int = attrs.field(default=3, validator=_whole)

@@ -11,7 +11,9 @@ import attrs
 from mlc_registry.actors import name_actor
 from mlc_registry.dependencies.locks import read_lock
 from mlc_registry.errors import StageConflictError, StoreError
+from mlc_registry.promotion.promoting import read_position
 from mlc_registry.promotion.stages import replay
+from mlc_registry.publishing import identify
 from mlc_registry.records import Query
 from mlc_registry.retention.reachability import Facts, plan_retention
 
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Pruned", "Retention"]
 
 PAGE = 500
+DRAWN = 100
+"""After how many removals the directories for people are brought up to date: they do not catch up with thousands."""
+ATTEMPTS = 100
+UNNEEDED = "nothing needs it any more"
 
 
 @attrs.frozen(kw_only=True)
@@ -35,6 +41,8 @@ class Pruned:
 
     removed: tuple[ModelVersion, ...]
     """Whose files are gone."""
+    left: tuple[tuple[ModelVersion, str], ...] = ()
+    """What is marked as removed, but its files could not be; and why. The next `apply` tries again."""
     spared: tuple[tuple[ModelVersion, str], ...] = ()
     """What was planned to be removed but is needed now, and why."""
 
@@ -70,7 +78,8 @@ class Retention:
 
         Each version is marked as removed first, for ever, and then its files go: who is killed in between leaves files
         that the next call removes. What others share with them by hard links is theirs as before. The number is never
-        used again, and the facts, the digests and the history stay.
+        used again, and the facts, the digests and the history stay. Whatever anybody does meanwhile is looked at before
+        the next version goes.
 
         Args:
             plan: From `plan`, maybe a while ago: everything that has come to be needed since is spared.
@@ -78,30 +87,41 @@ class Retention:
             reason: Why, for the history.
 
         Raises:
-            LockError: If a lock file of the plan cannot be read any more; nothing is removed then.
+            LockError: If a lock file of the plan cannot be read any more; nothing more is removed then.
         """
-        now = self.plan(plan.rule, locks=plan.locks)
-        still = {(one.model, one.version) for one in now.removed}
-        needed = {(one.published.model, one.published.version): one.reasons for one in now.kept}
-        removed = list(self._clean(now.unfinished))
-        spared: list[tuple[ModelVersion, str]] = []
-        for one in plan.removed:
-            key = (one.model, one.version)
-            if key not in still:
-                if key in needed:
-                    spared.append((one, "; ".join(needed[key])))
-                continue
-            why = reason or "nothing needs it any more"
-            try:
-                gone = self._backend.statements.remove(one.model, one.version, actor=name_actor(actor), reason=why)
-            except StageConflictError as error:  # promoted a moment ago
-                spared.append((one, str(error)))
-                continue
-            removed += self._clean([gone])
-        self._backend.refresh()
-        return Pruned(removed=tuple(removed), spared=tuple(spared))
+        done = _Done()
+        waiting, why = list(plan.removed), ""
+        try:
+            for attempt in range(ATTEMPTS):
+                seen = read_position(self._backend)
+                now = self.plan(plan.rule, locks=plan.locks)
+                if not attempt:
+                    self._clean(now.unfinished, done)
+                waiting = done.spare(waiting, now)
+                why = self._remove(waiting, done, seen, actor=name_actor(actor), reason=reason or UNNEEDED)
+                if not waiting:
+                    break
+        finally:
+            self._backend.refresh()
+        done.spared += [(one, why) for one in waiting]  # everybody else is too busy
+        return Pruned(removed=tuple(done.removed), left=tuple(done.left), spared=tuple(done.spared))
 
     # ------------------------------------------------------------------ the inside
+
+    def _remove(self, waiting: list[ModelVersion], done: _Done, seen: int | None, *, actor: str, reason: str) -> str:
+        """Remove those *waiting* one by one, until somebody else writes a line behind *seen*; return what they did."""
+        while waiting:
+            one = waiting[0]
+            try:
+                gone = self._backend.statements.remove(one.model, one.version, actor=actor, reason=reason, seen=seen)
+            except StageConflictError as error:
+                return str(error)
+            waiting.pop(0)
+            seen = None if seen is None else seen + 1  # that line is ours
+            self._clean([gone], done)
+            if len(done.removed + done.left) % DRAWN == 0:
+                self._backend.refresh()
+        return ""
 
     def _list_all(self) -> Iterator[ModelVersion]:
         store = self._backend.store
@@ -153,12 +173,34 @@ class Retention:
             if not one.removed:
                 in_use.setdefault(one.model, []).append(one.directory)
         with suppress(StoreError):  # a file system without locks, where nobody can sweep; nothing depends on it
+            if self._backend.artifacts.owners() - {identify(self._backend.store)}:
+                return  # another registry may have published into a directory that was freed
             left = self._backend.artifacts.sweep(
                 lambda model: in_use.get(model, ()), older_than=timedelta(0), dry_run=True
             )
             yield from (gone[one.place] for one in left if one.place in gone)
 
-    def _clean(self, gone: Sequence[ModelVersion]) -> Sequence[ModelVersion]:
+    def _clean(self, gone: Sequence[ModelVersion], done: _Done) -> None:
         for one in gone:
-            self._backend.artifacts.discard(one.directory)
-        return gone
+            why = self._backend.artifacts.discard(one.directory)
+            if why:
+                done.left.append((one, why))
+            else:
+                done.removed.append(one)
+
+
+@attrs.define
+class _Done:
+    """What was done so far."""
+
+    removed: list[ModelVersion] = attrs.field(factory=list)
+    left: list[tuple[ModelVersion, str]] = attrs.field(factory=list)
+    spared: list[tuple[ModelVersion, str]] = attrs.field(factory=list)
+
+    def spare(self, waiting: Sequence[ModelVersion], now: Plan) -> list[ModelVersion]:
+        """Note which of *waiting* are needed *now*, and return those that still can go."""
+        still = {(one.model, one.version) for one in now.removed}
+        needed = {(one.published.model, one.published.version): one.reasons for one in now.kept}
+        keys = [(one, (one.model, one.version)) for one in waiting]
+        self.spared += [(one, "; ".join(needed[key])) for one, key in keys if key in needed]
+        return [one for one, key in keys if key in still]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import BindParameter, bindparam, delete, insert, select
+from sqlalchemy import BindParameter, bindparam, delete, insert, literal, select
 
 from mlc_registry.facts import NOTHING, decode_facts
 from mlc_registry.records import Tracking
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
-__all__ = ["KINDS", "insert_facts", "rebuild", "refresh_words"]
+__all__ = ["KINDS", "insert_facts", "list_found", "read_found", "rebuild", "refresh_words"]
 
 KINDS = ("dataset", "run", "commit", "checkpoint")
 """What of a version's tracking is searched for by its whole text."""
@@ -38,6 +38,11 @@ WORDS = select(word.c.word).where(word.c.version_id == OF_VERSION)
 GONE: BindParameter[str] = bindparam("gone", expanding=True)
 DELETE_WORDS = delete(word).where(word.c.version_id == OF_VERSION, word.c.word.in_(GONE))
 FACTS = select(version.c.id, version.c.facts).order_by(version.c.id)
+FOUND = {
+    mark: select(mark.c.version_id, mark.c.kind, mark.c.value),
+    metric: select(metric.c.version_id, metric.c.name, metric.c.value),
+    dependency: select(dependency.c.version_id, dependency.c.name, literal("")),
+}
 PAGE = 500
 
 
@@ -46,6 +51,27 @@ def insert_facts(connection: Connection, version_id: int, *, tracking: Tracking,
     for table, rows in _list_facts(version_id, tracking, dependencies).items():
         if rows:
             connection.execute(insert(table), rows)
+
+
+def list_found(facts: str) -> set[tuple[str, str, object]]:
+    """Return what there is to be found of the *facts* of a version: the table, a name, and the value."""
+    if facts == NOTHING:
+        return set()
+    said = decode_facts(facts)
+    rows = _list_facts(0, said.get("tracking", Tracking()), said.get("dependencies", ()))
+    found = {
+        (table.name, one.get("kind") or one["name"], one.get("value", "")) for table in rows for one in rows[table]
+    }
+    return cast("set[tuple[str, str, object]]", found)
+
+
+def read_found(connection: Connection) -> dict[int, set[tuple[str, str, object]]]:
+    """Return what there is to be found of every version, as `list_found` says it."""
+    found: dict[int, set[tuple[str, str, object]]] = {}
+    for table, asked in FOUND.items():
+        for number, name, value in connection.execute(asked):
+            found.setdefault(number, set()).add((table.name, name, value))
+    return found
 
 
 def refresh_words(connection: Connection, version_id: int) -> None:

@@ -11,6 +11,7 @@ from mlc_registry.records import Line
 from mlc_registry.stores.queries import read_time
 from mlc_registry.stores.tables import change, model, version
 from mlc_registry.stores.verification import verify
+from mlc_registry.tags import check_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +73,11 @@ def append_line(
     """Write the next line of history, within the transaction that does what it tells of.
 
     Without *model_id* and *after_id* it is about the registry itself.
+
+    Raises:
+        InvalidMetadataError: If *actor* or *reason* is too large, or holds what no database can keep.
     """
+    check_line(actor=actor, reason="" if kind == "registered" else reason)  # there it is the description
     last = connection.execute(LAST).first()
     number, previous = (1, START) if last is None else (last[0] + 1, last[1])
     name, new, content = ("", "", "")

@@ -66,8 +66,16 @@ BETWEEN = (version.c.sort_key >= bindparam("low")) & (version.c.sort_key < bindp
 DOWNWARDS = version.c.sort_key.desc()
 
 VERSION = select(*OF_VERSION).where(OF_MODEL, KEY)
-IDS = select(version.c.model_id, version.c.id, version.c.yanked, version.c.removed).where(OF_MODEL, KEY)
-DIGEST = select(*OF_VERSION).where(OF_MODEL, version.c.digest == bindparam("digest")).order_by(DOWNWARDS).limit(1)
+IDS = select(version.c.model_id, version.c.id, version.c.yanked, version.c.removed, version.c.yank_reason).where(
+    OF_MODEL, KEY
+)
+DIGEST = (
+    select(*OF_VERSION)
+    .where(OF_MODEL, version.c.digest == bindparam("digest"))
+    .order_by(version.c.removed, version.c.yanked, DOWNWARDS)
+    .limit(1)
+)
+"""Of those with the same files what can still be had, then what is not yanked, then the highest."""
 VERSIONS = (
     select(*OF_VERSION)
     .where(OF_MODEL, version.c.sort_key < bindparam("below"))

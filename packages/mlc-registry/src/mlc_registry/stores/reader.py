@@ -31,6 +31,10 @@ class Prepared:
         return values if self._order is None else tuple([values[name] for name in self._order])
 
 
+ONCE = "mlc_once"
+"""In the `info` of a connection: it sees nothing that is written later, so the next question needs another."""
+
+
 class Reader:
     """Answers questions on one connection; each answer is what is committed at that moment, by whomever.
 
@@ -75,6 +79,8 @@ class Reader:
                     return cursor.fetchall()
                 finally:
                     cursor.close()
+                    if self._held is not None and self._held.info.get(ONCE):
+                        self._release()
             except BaseException:
                 if self._held is not None:
                     self._held.invalidate()  # closed without a word: there may be nobody to say it to

@@ -115,7 +115,7 @@ class SqlStore:
         return tuple(map(queries.read_model, self._ask(queries.MODELS)))
 
     def find_digest(self, model: str, digest: str) -> ModelVersion | None:
-        """Return the highest version of *model* with this digest, yanked or not."""
+        """Return the highest version of *model* with this digest, a yanked or removed one only if need be."""
         return self._ask_version(model, queries.DIGEST, digest=digest)
 
     def list_versions(

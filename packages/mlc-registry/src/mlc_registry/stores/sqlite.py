@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from mlc_registry.artifacts.transfers import sync_directory
 from mlc_registry.errors import ListenerBusyError, RegistryNotFoundError, StoreError
 from mlc_registry.stores.failures import busy, failures
+from mlc_registry.stores.reader import ONCE
 from mlc_registry.stores.schema import migrate, read_revision
 from mlc_registry.stores.sql import SqlStore
 from mlc_registry.stores.tables import HEAD
@@ -56,6 +57,13 @@ def open_file(path: Path, *, create: bool) -> SqlStore:
         StoreError: If it cannot be opened, or was written by a newer version.
     """
     path = path.absolute()
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        msg = f"the registry {str(path.parent)!r} cannot be opened: {getattr(error, 'strerror', None) or error}"
+        raise StoreError(msg) from error
     if not path.is_file() and not create:
         raise RegistryNotFoundError(_explain_absence(path))
     engine = _make_engine(path)
@@ -82,6 +90,13 @@ def _make_engine(path: Path) -> Engine:
         connect_args={"timeout": PATIENCE, "check_same_thread": False},
     )
 
+    @event.listens_for(engine, "do_connect")
+    def choose(_: object, record: Any, arguments: list[str], options: dict[str, Any]) -> None:
+        record.info[ONCE] = _is_frozen(path)
+        if record.info[ONCE]:
+            arguments[:] = [f"{path.as_uri()}?mode=ro&immutable=1"]
+            options["uri"] = True
+
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
         connection.isolation_level = None  # or the driver decides when a transaction starts
@@ -98,6 +113,14 @@ def _make_engine(path: Path) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _is_frozen(path: Path) -> bool:
+    """Say whether nothing can be written beside the database *path*, as SQLite has to for a reader, nor is there."""
+    if not path.exists() or all(os.access(one, os.W_OK, effective_ids=True) for one in (path, path.parent)):
+        return False
+    log, index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
+    return not log.exists() or (log.stat().st_size == 0 and not index.exists())
 
 
 def _write_ahead(connection: Connection) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, select
 
 from mlc_registry.errors import PolicyConflictError, StageConflictError, VersionNotFoundError
 from mlc_registry.stores import derived, queries, writes
-from mlc_registry.stores.ledger import append_line
+from mlc_registry.stores.ledger import LAST, append_line
 from mlc_registry.stores.tables import change, stage, tag, version
 from mlc_registry.tags import check_tags, check_text
 
@@ -121,17 +121,18 @@ class SqlStatements:
             self._explain_nothing(model, version)
         return found
 
-    def remove(self, model: str, version: Version, *, actor: str, reason: str) -> ModelVersion:
+    def remove(self, model: str, version: Version, *, actor: str, reason: str, seen: int | None = None) -> ModelVersion:
         """Mark a version as removed and as yanked, for ever; its files go after this.
 
         What is marked so already stays as it is, and so does the history.
 
         Raises:
             VersionNotFoundError: If it is not there.
-            StageConflictError: If a stage points to it.
+            StageConflictError: If a stage points to it, or if there are lines of history behind number *seen*.
         """
         with self._transaction() as connection:
             found = _find(connection, model, version)
+            _refuse_later(connection, model, version, seen)
             there = queries.read_version(
                 model, writes.ask(connection, queries.VERSION, model=model, key=version.key)[0]
             )
@@ -189,6 +190,13 @@ def _find(connection: Connection, model: str, version: Version) -> dict[str, Any
     if not rows:
         _refuse_missing(model, version)
     return {"model_id": rows[0][0], "after_id": rows[0][1]}
+
+
+def _refuse_later(connection: Connection, model: str, version: Version, seen: int | None) -> None:
+    last = connection.execute(LAST).first()
+    if seen is not None and last is not None and last[0] != seen:
+        msg = f"{model} {version} was not removed: something was changed since that was decided; decide again"
+        raise StageConflictError(msg)
 
 
 def _refuse_missing(model: str, version: Version) -> NoReturn:

@@ -16,10 +16,11 @@ from mlc_registry.facts import digest_facts
 from mlc_registry.history.chain import START, seal
 from mlc_registry.records import Audited, File
 from mlc_registry.semver.versions import Version
+from mlc_registry.stores.derived import list_found, read_found
 from mlc_registry.stores.tables import change, file, model, stage, tag, version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -45,6 +46,8 @@ LINES = (
         change.c.digest,
         change.c.model_id,
         change.c.after_id,
+        after.c.model_id.label("after_model_id"),
+        before.c.model_id.label("before_model_id"),
     )
     .select_from(change)
     .outerjoin(model, model.c.id == change.c.model_id)
@@ -61,6 +64,7 @@ VERSIONS = (
         model.c.name,
         version.c.version,
         version.c.sort_key,
+        version.c.prerelease,
         version.c.digest,
         version.c.size,
         version.c.metadata,
@@ -77,7 +81,7 @@ VERSIONS = (
     .order_by(version.c.id)
 )
 FILES = select(file.c.version_id, file.c.path, file.c.size, file.c.digest).order_by(file.c.version_id, file.c.path)
-STAGES = select(stage.c.model_id, stage.c.name, stage.c.version_id)
+STAGES = select(stage.c.model_id, stage.c.name, stage.c.version_id, stage.c.actor, stage.c.reason, stage.c.at)
 TAGS = select(tag.c.version_id, tag.c.key, tag.c.value).order_by(tag.c.version_id)
 NAMES = select(model.c.id, model.c.name)
 STATED = {"noted", "approved", "withdrawn", "signed", "configured"}
@@ -97,10 +101,12 @@ class _Told:
     """The reason for each that is."""
     removed: set[int] = attrs.field(factory=set)
     tags: dict[int, dict[str, str]] = attrs.field(factory=dict)
-    stages: dict[tuple[int, str], int] = attrs.field(factory=dict)
+    stages: dict[tuple[int, str], tuple[int, str, str, int]] = attrs.field(factory=dict)
+    """Of each stage the version that it points to, and by whom, why and when it was moved there."""
 
     def hear(self, row: Any) -> None:
         """Take in the next line."""
+        self._refuse_others(row)
         if row.kind == "registered":
             self.registered[row.after_id] = (row.content, row.details, row.at, row.actor)
         elif row.kind in {"yanked", "removed"}:
@@ -109,12 +115,22 @@ class _Told:
         elif row.kind == "unyanked":
             self.yanked.pop(row.after_id, None)
         elif row.kind in {"promoted", "rolled back"}:
-            self.stages[row.model_id, row.stage] = row.after_id
+            self.stages[row.model_id, row.stage] = (row.after_id, row.actor, row.reason, row.at)
         elif row.kind == "tagged":
             self._hear_tags(row)
         elif row.kind not in STATED:
             self._refuse(row, "is of a kind that no registry writes")
         self.lines, self.head, self.last = self.lines + 1, row.digest, row.id
+
+    def _refuse_others(self, row: Any) -> None:
+        """Refuse a line that tells of another version than it did: names are sealed, and the ids of rows are not."""
+        models = {row.after_model_id, row.model_id if row.before is None else row.before_model_id}
+        if models != {row.model_id}:
+            self._refuse(row, "tells of a version of another model")
+        if row.after_id is None or row.kind == "registered":
+            return
+        if row.content != self.registered.get(row.after_id, ("",))[0]:
+            self._refuse(row, "tells of other content than was registered")
 
     def _hear_tags(self, row: Any) -> None:
         try:
@@ -184,29 +200,35 @@ def _explain(connection: Connection, told: _Told, row: Any) -> NoReturn:
 
 def _compare_versions(connection: Connection, told: _Told) -> None:
     files = {
-        number: root_digest([File(row.path, row.size, row.digest) for row in rows])
+        number: [File(row.path, row.size, row.digest) for row in rows]
         for number, rows in groupby(connection.execute(FILES), key=lambda row: row.version_id)
     }
+    found = read_found(connection)
     for row in connection.execute(VERSIONS):
         what = f"{row.name} {row.version}"
         if row.id not in told.registered:
             _refuse(what, "is there, but no line of the history registered it")
-        _compare_version(what, row, told.registered[row.id], files.get(row.id))
+        _compare_version(what, row, told.registered[row.id], files.pop(row.id, []))
         _compare_state(what, row, told)
+        if found.pop(row.id, set()) != list_found(row.facts):
+            _refuse(what, "is found by other metrics, dependencies or data than were registered")
     _compare_tags(connection, told)
 
 
-def _compare_version(what: str, row: Any, registered: tuple[str, str, int, str], files: str | None) -> None:
+def _compare_version(what: str, row: Any, registered: tuple[str, str, int, str], files: Sequence[File]) -> None:
     content, facts, at, actor = registered
     if row.digest != content:
         _refuse(what, f"has the digest {row.digest}, but {content} was registered")
-    if files != content:
+    if not files or root_digest(files) != content:
         _refuse(what, "has other files than were registered")
+    if row.size != sum(one.size for one in files):
+        _refuse(what, "has another size than its files")
     if _digest_facts(row) != facts:
         _refuse(what, "says other things about itself than were registered, in its metadata or beside them")
     if (row.created_at, row.created_by) != (at, actor):
         _refuse(what, "was registered at another time, or by somebody else")
-    if Version.parse(row.version).key != row.sort_key:
+    number = Version.parse(row.version)
+    if number.key != row.sort_key or number.is_prerelease != bool(row.prerelease):
         _refuse(what, "is sorted as another version would be")
 
 
@@ -243,11 +265,13 @@ def _refuse_tags(connection: Connection, number: int, key: str) -> NoReturn:
 
 
 def _compare_stages(connection: Connection, told: _Told) -> None:
-    found = {(one.model_id, one.name): one.version_id for one in connection.execute(STAGES)}
+    found = {
+        (one.model_id, one.name): (one.version_id, one.actor, one.reason, one.at) for one in connection.execute(STAGES)
+    }
     for key in sorted(found.keys() | told.stages.keys()):
         if found.get(key) != told.stages.get(key):
             name = {one.id: one.name for one in connection.execute(NAMES)}.get(key[0], "no model")
-            _refuse(f"stage {key[1]!r} of {name}", "was moved, which the history does not say")
+            _refuse(f"stage {key[1]!r} of {name}", "was moved, or by somebody else, which the history does not say")
 
 
 def _refuse(what: str, why: str) -> NoReturn:

@@ -12,6 +12,7 @@ from mlc_registry.facts import digest_facts, encode_facts
 from mlc_registry.metadata import encode_metadata
 from mlc_registry.stores import derived, queries, tables
 from mlc_registry.stores.ledger import append_line
+from mlc_registry.tags import check_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,19 +133,23 @@ def write_tags(
 
 
 def mark_yanked(connection: Connection, model: str, version: Version, *, yanked: bool, actor: str, reason: str) -> bool:
-    """Mark *version* and write its line of history, unless it is marked so already; return whether it is there.
+    """Mark *version* and write its line of history, unless it is marked so already, for that reason.
+
+    Return whether it is there. A version that was removed keeps its reason.
 
     Raises:
         RemovedVersionError: If it is not to be yanked any more, and was removed.
     """
+    check_line(actor=actor, reason=reason)
     there = ask(connection, queries.IDS, model=model, key=version.key)
     if not there:
         return False
-    model_id, version_id, was_yanked, is_removed = there[0]
+    model_id, version_id, was_yanked, is_removed, old_reason = there[0]
     if is_removed and not yanked:
         msg = f"{model} {version} was removed, and its files are gone: it stays yanked; publish them as another version"
         raise RemovedVersionError(msg)
-    if bool(was_yanked) != yanked:
+    is_for_another = yanked and not is_removed and reason != old_reason
+    if bool(was_yanked) != yanked or is_for_another:
         of_version = tables.version.c.id == version_id
         kept = reason if yanked else ""
         connection.execute(update(tables.version).where(of_version).values(yanked=yanked, yank_reason=kept))
@@ -162,6 +167,7 @@ def mark_yanked(connection: Connection, model: str, version: Version, *, yanked:
 
 def mark_removed(connection: Connection, version_id: int, *, reason: str) -> None:
     """Mark a version as removed and as yanked."""
+    check_line(reason=reason)
     gone = {"yanked": True, "yank_reason": reason, "removed": True}
     connection.execute(update(tables.version).where(tables.version.c.id == version_id).values(gone))
 
@@ -178,6 +184,7 @@ def point_stage(
     details: str = "",
 ) -> None:
     """Point *stage* to *version*, which exists, and write the line of history."""
+    check_line(actor=actor, reason=reason)
     at = tell_time()
     model_id, version_id, *_ = ask(connection, queries.IDS, model=model, key=version.key)[0]
     pointer = tables.stage.c

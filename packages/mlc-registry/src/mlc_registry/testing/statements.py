@@ -157,6 +157,16 @@ class StatementsContract:
         store.move_stage("net", "production", TWO, **moved)
         assert statements.remove("net", ONE, **ANN).removed
 
+    def test_removal_fails_if_anything_happened_since(self, store: Store, statements: Statements) -> None:
+        """Whatever it was, it may need the version."""
+        ledger = store.ledger  # type: ignore[attr-defined]
+        seen = ledger.read_head()[0]
+        statements.set_tags("net", TWO, {"keep": ""}, actor="ann")
+
+        with pytest.raises(StageConflictError, match="changed since"):
+            statements.remove("net", ONE, **ANN, seen=seen)
+        assert statements.remove("net", ONE, **ANN, seen=seen + 1).removed
+
     def test_policy_is_what_was_configured_last(self, store: Store, statements: Statements) -> None:
         """With *expected*, only who knows what it is can write it anew; no model's history has it."""
         assert "" == statements.read_policy()

@@ -192,7 +192,7 @@ class StoreContract:
         assert 4 == len(store.list_versions("net", below=Version.parse("2.0.0-a")))
 
     def test_digest_finds_the_highest_that_has_it(self, store: Store) -> None:
-        """Of one model; yanked or not."""
+        """Of one model; what is yanked only if nothing else has it."""
         for text, digest, model in (
             ("1.9.0", "a", "net"),
             ("1.10.0", "a", "net"),
@@ -200,9 +200,11 @@ class StoreContract:
             ("3.0.0", "a", "cat"),
         ):
             publish(store, text, digest=f"sha256:{digest * 64}", model=model)
-        store.set_yanked("net", Version.parse("1.10.0"), yanked=True, actor="ann", reason="")
-
         assert "1.10.0" == _text(store.find_digest("net", f"sha256:{'a' * 64}"))
+        store.set_yanked("net", Version.parse("1.10.0"), yanked=True, actor="ann", reason="")
+        store.set_yanked("net", Version.parse("2.0.0"), yanked=True, actor="ann", reason="")
+
+        assert "1.9.0" == _text(store.find_digest("net", f"sha256:{'a' * 64}"))
         assert "2.0.0" == _text(store.find_digest("net", f"sha256:{'b' * 64}"))
         assert store.find_digest("net", f"sha256:{'a' * 63}") is None
         assert store.find_digest("dog", f"sha256:{'a' * 64}") is None
@@ -271,20 +273,24 @@ class StoreContract:
     # ------------------------------------------------------------------ yanking and stages
 
     def test_yanking_is_kept_with_its_reason(self, store: Store) -> None:
-        """And undone without a trace on the version, but in the history; marking twice is marking once."""
+        """And undone without a trace on the version, but in the history; marking twice for one reason is once."""
         published = publish(store, "1.0.0")
         number = published.version
 
         yanked = store.set_yanked("net", number, yanked=True, actor="bob", reason="bad labels")
-        store.set_yanked("net", number, yanked=True, actor="cat", reason="again")
+        store.set_yanked("net", number, yanked=True, actor="cat", reason="bad labels")
         assert store.find("net", number) == yanked
         assert yanked is not None
         assert (True, "bad labels") == (yanked.yanked, yanked.yank_reason)
+        worse = store.set_yanked("net", number, yanked=True, actor="cat", reason="worse")
+        assert worse is not None
+        assert (True, "worse") == (worse.yanked, worse.yank_reason)
 
         assert published == store.set_yanked("net", number, yanked=False, actor="bob", reason="good after all")
         assert [(one.kind, one.actor, one.reason) for one in store.list_changes("net")] == [
             ("registered", "ann", ""),
             ("yanked", "bob", "bad labels"),
+            ("yanked", "cat", "worse"),
             ("unyanked", "bob", "good after all"),
         ]
 
