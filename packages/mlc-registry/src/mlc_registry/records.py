@@ -46,8 +46,7 @@ __all__ = [
 
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 """What metadata may hold."""
-Row: TypeAlias = "dict[str, str | int | bool | None]"
-"""One row of a table, as JSON has it."""
+Row: TypeAlias = "dict[str, str | int | bool | None]"  # of a table, as JSON has it
 
 
 @attrs.frozen
