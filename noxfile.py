@@ -52,6 +52,7 @@ QUIET = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
 
 PARALLEL = ("-n", "auto")
+BRIEFLY = ("-m", "not slow")  # the session `tests` runs them all, once
 
 
 def share_pip_links() -> None:
@@ -134,7 +135,7 @@ def alone(session: nox.Session, package: str) -> None:
     tests_folder = ROOT / "packages" / package / "tests"
     session.chdir(session.create_tmp())
     configuration = ("-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}")
-    session.run("pytest", "-q", *PARALLEL, *configuration, str(tests_folder), *session.posargs, env=QUIET)
+    session.run("pytest", "-q", *PARALLEL, *BRIEFLY, *configuration, str(tests_folder), *session.posargs, env=QUIET)
 
 
 @nox.session(python=CURRENT)
@@ -143,7 +144,7 @@ def minimums(session: nox.Session) -> None:
     folders = [f"packages/{name}" for name in WITHOUT_TORCH]
     session.install("--resolution", "lowest-direct", *folders, *GROUPS["test"])
     session.run("uv", "pip", "list", external=True)
-    session.run("pytest", "-q", *PARALLEL, *folders, *session.posargs, env=QUIET)
+    session.run("pytest", "-q", *PARALLEL, *BRIEFLY, *folders, *session.posargs, env=QUIET)
 
 
 @nox.session(python=CURRENT)

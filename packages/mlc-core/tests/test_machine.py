@@ -292,6 +292,7 @@ def make_machine(place_type, base, death, same):  # noqa: C901 - one class, many
     return Machine
 
 
+@pytest.mark.filterwarnings("ignore:'score' is monitored, and 3 epochs had no such metric")
 @pytest.mark.parametrize("place_type", [LocalPlace, MemoryPlace])
 def test_any_life_of_a_directory(tmp_path, death, same, place_type):
     """Whatever happens to it, the model and the directory agree."""

@@ -109,6 +109,7 @@ def test_forged_rows_lead_nowhere(filed, weights, root):
     assert "abc" == filed.get_model_path("net").read_text()
 
 
+@pytest.mark.slow
 def test_processes_that_want_the_same_bring_it_once(filed, checkpoint, root, tmp_path, cache):
     """None sees half of it."""
     (checkpoint / "model.safetensors").write_bytes(bytes(range(256)) * 40_000)

@@ -213,6 +213,7 @@ def test_export_refuses_what_was_lost(remote, weights, url, tmp_path):
     assert not (tmp_path / "one.tar").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["file", "sqlite"])
 def test_killed_between_upload_and_row_is_swept(root, empty_registry, checkpoint, tmp_path, run_python, scheme):
     """Killed at many moments; what has a row is whole, and the sweep removes the rest."""
@@ -264,6 +265,7 @@ def test_killed_between_upload_and_row_is_swept(root, empty_registry, checkpoint
         assert () == registry.artifacts.sweep(older_than=NOW)
 
 
+@pytest.mark.slow
 def test_living_publishers_are_not_swept(filed, weights, root, tmp_path):
     """Between the commit and the row, the sweeper waits."""
     code = """

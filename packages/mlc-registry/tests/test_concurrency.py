@@ -75,6 +75,8 @@ import sys
 from mlc_registry import ModelRegistry, Tracking
 from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 root, artifacts, folder, me, count = sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4], int(sys.argv[5])
 with ModelRegistry(root, artifacts=artifacts) as registry:
     statements, number = registry._backend.store.statements, registry.get("net", "1.0.0").version

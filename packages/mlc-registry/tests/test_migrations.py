@@ -115,6 +115,7 @@ def test_old_registry_is_not_there_until_it_is(bare_place):
         bare_place.open(create=False)
 
 
+@pytest.mark.slow
 def test_many_open_an_old_registry_at_once(old_place):
     """One takes the steps, and the others wait."""
     code = """

@@ -323,6 +323,7 @@ with ModelRegistry(root, artifacts=artifacts, create=False) as registry:
 """
 
 
+@pytest.mark.slow
 def test_racing_processes_keep_to_the_policy(place, tmp_path, weights):
     """The history is linear, and no version followed a better one, whoever came in between."""
     processes, count = 8, 6

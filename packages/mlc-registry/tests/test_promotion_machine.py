@@ -41,6 +41,8 @@ CHECKS = st.fixed_dictionaries(
     },
 )
 
+pytestmark = pytest.mark.slow
+
 
 class PolicyMachine(RuleBasedStateMachine):
     """A registry beside the steps of each stage, who has approved, and a policy that is read by a few lines."""

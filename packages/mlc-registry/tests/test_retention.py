@@ -360,6 +360,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(opened, place, tmp_path):
     """Between the line of history and the last file: what stays is whole, and the next one finishes what was begun."""
     opened.close()

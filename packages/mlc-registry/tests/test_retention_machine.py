@@ -20,6 +20,8 @@ from mlc_registry import (
 )
 from mlc_registry.semver.references import read_reference
 
+pytestmark = pytest.mark.slow
+
 
 def numbers(versions):
     return [str(one.version) for one in versions]

@@ -94,6 +94,8 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from mlc_registry import ModelRegistry
+
+pytestmark = pytest.mark.slow
 root, artifacts, source, who = sys.argv[1:]
 with ModelRegistry(root, artifacts=artifacts) as registry:
     if who == "sweeper":

@@ -361,6 +361,7 @@ with ModelRegistry(root, artifacts=artifacts, view=view) as registry:
 """
 
 
+@pytest.mark.slow
 def test_many_at_once_leave_one_picture(place, tmp_path):
     """The one that a new picture shows."""
     view = tmp_path / "seen"

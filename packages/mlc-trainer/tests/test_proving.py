@@ -6,6 +6,8 @@ import pytest
 
 from mlc_trainer import ProofError, RunError, from_data, prove
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def checked(configure, tmp_path):
