@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WORKER = """
 import json, sys
 from pathlib import Path
@@ -74,8 +76,6 @@ SPEAKER = """
 import sys
 from mlc_registry import ModelRegistry, Tracking
 from pathlib import Path
-
-pytestmark = pytest.mark.slow
 
 root, artifacts, folder, me, count = sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4], int(sys.argv[5])
 with ModelRegistry(root, artifacts=artifacts) as registry:

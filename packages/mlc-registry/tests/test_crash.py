@@ -8,6 +8,8 @@ import pytest
 
 from mlc_registry import ModelRegistry
 
+pytestmark = pytest.mark.slow
+
 # Counts the calls that change something outside of the process, and dies before one of them.
 PUBLISHER = """
 import json, os, signal, sys, traceback
@@ -122,8 +124,6 @@ def test_killed_at_no_special_moment(bare_place, checkpoint):
     code = """
 import sys
 from mlc_registry import ModelRegistry
-
-pytestmark = pytest.mark.slow
 with ModelRegistry(sys.argv[1], artifacts=sys.argv[2]) as registry:
     for number in range(100_000):
         print(registry.register_model("net", f"{sys.argv[4]}.{number}.0", sys.argv[3]).version, flush=True)

@@ -19,6 +19,8 @@ MODULES = sorted(
 @pytest.mark.parametrize("name", MODULES)
 def test_module_lists_what_it_defines_for_others(name):
     """`__all__` is sorted and names every public function and class of the module; a docstring says what is in it."""
+    if name == "mlc_registry.artifacts.storages":
+        pytest.importorskip("mlc_core")
     module = importlib.import_module(name)
     listed = getattr(module, "__all__", [])
     defined = [

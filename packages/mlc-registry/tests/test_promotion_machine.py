@@ -21,6 +21,8 @@ from mlc_registry import (
     YankedVersionError,
 )
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = {
     Version(1, 0, 0): (0.5, "ann"),
     Version(1, 1, 0): (0.7, "bob"),
@@ -40,8 +42,6 @@ CHECKS = st.fixed_dictionaries(
         "approval": st.fixed_dictionaries({}, optional={"count": st.just(2), "not_publisher": st.just(True)}),
     },
 )
-
-pytestmark = pytest.mark.slow
 
 
 class PolicyMachine(RuleBasedStateMachine):

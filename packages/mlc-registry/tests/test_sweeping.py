@@ -13,6 +13,8 @@ import pytest
 
 from mlc_registry import ModelRegistry, StoreError
 
+pytestmark = pytest.mark.slow
+
 NOW = timedelta(0)
 
 # Dies before the call with the number that is given, of those that change something in the file system or the database.
@@ -94,8 +96,6 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from mlc_registry import ModelRegistry
-
-pytestmark = pytest.mark.slow
 root, artifacts, source, who = sys.argv[1:]
 with ModelRegistry(root, artifacts=artifacts) as registry:
     if who == "sweeper":

@@ -267,7 +267,8 @@ class StorageArtifacts:
                 sent = [_send(one, staging) for one in source.members]
             modes = {file.path: mode for file, mode in sent if mode != PLAIN}
             held = stack.enter_context(ExitStack())
-            yield Upload(Path(), tuple(file for file, _ in sent), staging=staging, modes=modes, held=held)
+            files = tuple(file for file, _ in sent)
+            yield Upload(folder=Path(), files=files, staging=staging, modes=modes, held=held)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -31,6 +32,10 @@ __all__ = ["open_file", "open_url"]
 
 PATIENCE = 30.0
 """Seconds that a writer waits for another."""
+
+
+class _FrozenConnection(sqlite3.Connection):
+    """Reads a file that nobody is writing, where nothing can be written."""
 
 
 def open_url(url: str, *, create: bool) -> SqlStore:
@@ -91,14 +96,15 @@ def _make_engine(path: Path) -> Engine:
     )
 
     @event.listens_for(engine, "do_connect")
-    def choose(_: object, record: Any, arguments: list[str], options: dict[str, Any]) -> None:
-        record.info[ONCE] = _is_frozen(path)
-        if record.info[ONCE]:
-            arguments[:] = [f"{path.as_uri()}?mode=ro&immutable=1"]
-            options["uri"] = True
+    def choose(_: object, __: object, ___: object, options: dict[str, Any]) -> sqlite3.Connection | None:
+        if not _is_frozen(path):
+            return None  # as SQLAlchemy would
+        url = f"{path.as_uri()}?mode=ro&immutable=1"
+        return sqlite3.connect(url, uri=True, factory=_FrozenConnection, **options)
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: object) -> None:
+    def prepare(connection: Any, record: Any) -> None:
+        record.info[ONCE] = isinstance(connection, _FrozenConnection)
         connection.isolation_level = None  # or the driver decides when a transaction starts
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")  # a published version survives a power cut
