@@ -19,7 +19,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["lint", "types", "layers", "tests"]
 nox.options.error_on_missing_interpreters = False
 
@@ -41,6 +41,8 @@ ALONE = [
     for python in (PYTHONS if package in WITHOUT_TORCH else (CURRENT,))  # torch comes for one Python at a time
 ]
 CONSTRAINTS = ROOT / "constraints.txt"
+# uv takes a wheel of the same name and version out of its cache, even if the file is another by now.
+ANEW = tuple(word for package in PACKAGES for word in ("--refresh-package", package))
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 EXAMPLE = "docs/examples/mlc-acme"
 ORACLES = ("monai>=1.4", "safetensors>=0.5", "tensorboard>=2.14")  # libraries whose word tests hold ours against
@@ -91,7 +93,7 @@ def build_wheels(folder: Path) -> list[str]:
     for name in PACKAGES:
         subprocess.run([*build, f"packages/{name}"], check=True, cwd=ROOT)
     elsewhere = os.environ.get("UV_FIND_LINKS", "").split()
-    return [word for place in (str(folder), *elsewhere) for word in ("--find-links", place)]
+    return [*ANEW, *(word for place in (str(folder), *elsewhere) for word in ("--find-links", place))]
 
 
 @nox.session(python=CURRENT)
@@ -142,7 +144,7 @@ def alone(session: nox.Session, package: str) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the tests of the packages that need no torch on the oldest versions that they declare."""
     folders = [f"packages/{name}" for name in WITHOUT_TORCH]
-    session.install("--resolution", "lowest-direct", *folders, *GROUPS["test"])
+    session.install("--resolution", "lowest-direct", *ANEW, *folders, *GROUPS["test"])
     session.run("uv", "pip", "list", external=True)
     session.run("pytest", "-q", *PARALLEL, *BRIEFLY, *folders, *session.posargs, env=QUIET)
 
