@@ -45,6 +45,11 @@ class CheckpointReader:
         """Where it lies."""
         return self.storage.location(self.saved.name)
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether several ranks saved it together."""
+        return any(record.name == SHARDED for record in self.saved.files)
+
     def verify(self) -> None:
         """Read every file and hold it against the manifest.
 
@@ -120,7 +125,7 @@ class CheckpointReader:
     @functools.cached_property
     def _sharded(self) -> ShardedCheckpoint | None:
         """What says how tensors in pieces are put together; None where several ranks did not save together."""
-        if not any(record.name == SHARDED for record in self.saved.files):
+        if not self.is_sharded:
             return None
         from mlc_core.distributed.opened import ShardedCheckpoint  # it reads by way of this module
 

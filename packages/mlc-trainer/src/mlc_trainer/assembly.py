@@ -10,6 +10,8 @@ from mlc_core import CheckpointManager, save_strategies
 from mlc_core.retention import KeepBest, KeepLatest, KeepUnrepeated
 from mlc_losses import LossManager, get_preset_loss_config
 from mlc_trainer.data import Batches
+from mlc_trainer.distributed import ALONE, Cut
+from mlc_trainer.distributed.wrapping import make_parallel
 from mlc_trainer.engine import Engine
 from mlc_trainer.errors import ConfigError
 from mlc_trainer.factories import build, find_class
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from mlc_core.distributed import DistributedCheckpointManager
     from mlc_losses import Loss, LossScheduler
     from mlc_trainer.config import (
         CheckpointsConfig,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
         ModelConfig,
     )
     from mlc_trainer.data import DataModule
+    from mlc_trainer.distributed import World
     from mlc_trainer.metrics import Metric
 
 __all__ = [
@@ -81,15 +85,27 @@ def make_data(config: DataConfig) -> DataModule:
     return data
 
 
-def make_training_batches(config: DataConfig, data: DataModule, *, seed: int, device: torch.device) -> Batches:
-    """Return the batches to train on."""
+def make_training_batches(
+    config: DataConfig,
+    data: DataModule,
+    *,
+    seed: int,
+    device: torch.device,
+    accumulate: int = 1,
+    world: World = ALONE,
+) -> Batches:
+    """Return the batches to train on, of each the samples of this process."""
     order = {"shuffle": config.shuffle, "drop_last": config.drop_last}
-    return Batches(data.training(), **order, **_loading(config, seed=seed, device=device))
+    cut = Cut(accumulate, world.rank, world.size)
+    return Batches(data.training(), **order, cut=cut, **_loading(config, seed=seed, device=device))
 
 
-def make_validation_batches(config: DataConfig, data: DataModule, *, seed: int, device: torch.device) -> Batches:
-    """Return the batches to measure on: all of them, in the order of the data."""
-    return Batches(data.validation(), shuffle=False, **_loading(config, seed=seed, device=device))
+def make_validation_batches(
+    config: DataConfig, data: DataModule, *, seed: int, device: torch.device, world: World = ALONE
+) -> Batches:
+    """Return the batches to measure on: all of them, in the order of the data, of each the samples of this process."""
+    cut = Cut(1, world.rank, world.size)
+    return Batches(data.validation(), shuffle=False, cut=cut, **_loading(config, seed=seed, device=device))
 
 
 def _loading(config: DataConfig, *, seed: int, device: torch.device) -> dict[str, Any]:
@@ -101,11 +117,19 @@ def _loading(config: DataConfig, *, seed: int, device: torch.device) -> dict[str
     }
 
 
-def make_loss(config: LossConfig, device: torch.device) -> tuple[Loss, Mapping[str, Any] | None]:
-    """Build the loss on *device*, and return with it how its weights are to be moved, if they are."""
+def make_loss(
+    config: LossConfig, device: torch.device, *, world: World = ALONE
+) -> tuple[Loss, Mapping[str, Any] | None]:
+    """Build the loss on *device*, and return with it how its weights are to be moved, if they are.
+
+    Where there are several processes, its means go over the samples of all of them.
+    """
     preset = get_preset_loss_config(config.preset) if config.preset is not None else {}
     whole = {**preset, **config.config}
     scheduler = whole.pop("scheduler", None)
+    if world.size > 1:
+        whole = {**whole, "distributed": True}
+        scheduler = None if scheduler is None else {**scheduler, "distributed": False}  # each is told the same
     loss = LossManager.create_loss_function(whole)
     loss.to(device)
     return loss, scheduler
@@ -128,18 +152,28 @@ def make_metric(config: MetricsConfig | None) -> Metric | None:
     return metric
 
 
-def make_engine(config: ExperimentConfig, *, device: torch.device, steps_per_epoch: int) -> Engine:
-    """Build model, loss, optimizer and schedules, and the engine around them."""
+def make_engine(
+    config: ExperimentConfig, *, device: torch.device, steps_per_epoch: int, world: World = ALONE
+) -> Engine:
+    """Build model, loss, optimizer and schedules, and the engine around them.
+
+    Raises:
+        ConfigError: If one cannot be built, or does not go with several processes.
+    """
     training = config.training
     model = make_model(config.model, seed=training.seed, device=device)
     if training.channels_last:
         model = to_channels_last(model)
+    forward = model if world.size == 1 else make_parallel(model, training, device)
     kind = find_class(config.optimizer.name, within="torch.optim", base=torch.optim.Optimizer)
     check_step(kind)
     parameters = [one for one in model.parameters() if one.requires_grad]
     optimizer = build(kind, parameters, options=config.optimizer.options)
-    loss, moved = make_loss(config.loss, device)
+    loss, moved = make_loss(config.loss, device, world=world)
     loss_scheduler = None if moved is None else make_loss_scheduler(loss, moved, optimizer)
+    if loss_scheduler is not None and loss_scheduler.schedule.learns and world.size > 1:
+        msg = "weights of the loss that are learnt do not go with several processes; take another loss schedule"
+        raise ConfigError(msg)
     rate = None
     if config.scheduler is not None:
         rate = make_learning_rate(
@@ -160,6 +194,8 @@ def make_engine(config: ExperimentConfig, *, device: torch.device, steps_per_epo
         channels_last=training.channels_last,
         compiled=training.compile,
         on_nonfinite=training.on_nonfinite,
+        world=world,
+        forward=forward,
     )
 
 
@@ -172,17 +208,21 @@ def make_loss_scheduler(loss: Loss, config: Mapping[str, Any], optimizer: torch.
 
 
 def make_checkpoints(
-    config: CheckpointsConfig, directory: Path, *, model_name: str, run: str | None
-) -> CheckpointManager:
+    config: CheckpointsConfig, directory: Path, *, model_name: str, run: str | None, world: World = ALONE
+) -> CheckpointManager | DistributedCheckpointManager:
     """Open the checkpoints of *model_name* in *directory*."""
     best = KeepBest(metric=config.monitor_metric, mode=config.mode)
     ends = KeepLatest(count=config.max_checkpoints - 1, epoch_ends_only=True) & KeepUnrepeated()
-    return CheckpointManager(
-        directory,
-        model_name,
-        save_strategy=save_strategies().make(config.save_strategy, **config.strategy_options),
-        monitor_metric=config.monitor_metric,
-        mode=config.mode,
-        retention=best | ends | KeepLatest(),
-        run=run,
-    )
+    strategy = save_strategies().make(config.save_strategy, **config.strategy_options)
+    what: dict[str, Any] = {
+        "save_strategy": strategy,
+        "monitor_metric": config.monitor_metric,
+        "mode": config.mode,
+        "retention": best | ends | KeepLatest(),
+        "run": run,
+    }
+    if world.size == 1:
+        return CheckpointManager(directory, model_name, **what)
+    from mlc_core.distributed import DistributedCheckpointManager
+
+    return DistributedCheckpointManager(directory, model_name, **what, process_group=world.group, on_difference="rank0")

@@ -205,6 +205,12 @@ class TrainingConfig:
     last checkpoint and come by it without a step."""
     save_on_error: bool = False
     """Save where training stands when an exception ends it between two steps."""
+    parallel: Literal["ddp", "fsdp"] = attrs.field(default="ddp", validator=_one_of("ddp", "fsdp"))
+    """What each of several processes holds: `ddp` a copy of the model, `fsdp` a shard of it."""
+    shard_blocks: tuple[str, ...] = ()
+    """Classes of modules that `fsdp` gathers one at a time; by default the modules in each `ModuleList`."""
+    find_unused_parameters: bool = False
+    """Whether `ddp` looks, at every step, for parameters that took no part."""
     deterministic: bool = True
     """On CUDA, use deterministic algorithms only; an operation that has none raises."""
     log_every: int = attrs.field(default=10, validator=_at_least(1))

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import torch
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mlc_trainer.averaging import average
+from mlc_trainer.distributed import ALONE, Cut
+from mlc_trainer.distributed.wrapping import gathering
 from mlc_trainer.errors import NonFiniteLossError, NonFiniteStepError
 from mlc_trainer.means import RunningMeans
-from mlc_trainer.measure import lay_out, loss_values, split
+from mlc_trainer.measure import lay_out, loss_values, split, take_none, tensors_in
 from mlc_trainer.precision import Precision
 from mlc_trainer.randomness import STEP, mix, seed_generators
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mlc_losses import Loss, LossScheduler
+    from mlc_trainer.distributed import World
     from mlc_trainer.rates import LearningRate
 
 __all__ = ["Engine", "Position"]
@@ -68,6 +72,8 @@ class Engine:
         memory_format: How images are laid out.
         compiled: Whether the model is compiled.
         on_nonfinite: What to do with a batch whose loss or gradient is not finite.
+        world: The processes that train together; each has its piece of every batch.
+        forward: What is called with a batch where that is not *model* itself: what wraps it for several processes.
     """
 
     def __init__(
@@ -87,6 +93,8 @@ class Engine:
         channels_last: bool = False,
         compiled: bool = False,
         on_nonfinite: Literal["stop", "skip", "rollback"] = "stop",
+        world: World = ALONE,
+        forward: nn.Module | None = None,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -98,11 +106,14 @@ class Engine:
         self.average = None if ema_decay is None else average(model, ema_decay)
         self.torn = False
         """Whether something was begun and not ended, so that nothing here is worth saving."""
-        self._forward = torch.compile(model, dynamic=False) if compiled else model
+        self.world = world
+        self._wrapped = model if forward is None else forward
+        self._forward = torch.compile(self._wrapped, dynamic=False) if compiled else self._wrapped
+        self._rehearsed = world.size == 1
         self._precision = Precision(precision, device)
-        self._parts = accumulate
+        self._cut = Cut(accumulate, world.rank, world.size)
         self._channels_last = channels_last
-        self._mixed = mix(STEP, seed)
+        self._mixed = mix(STEP, seed) if world.is_first else mix(STEP, seed, world.rank)
         self._clip_norm = clip_norm
         self._on_nonfinite = on_nonfinite
         self._guards = on_nonfinite != "stop"
@@ -114,8 +125,10 @@ class Engine:
 
     # ------------------------------------------------------------------ a step
 
-    def train_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
+    def train_step(self, batch: Sequence[Tensor], *, length: int | None = None) -> dict[str, Tensor]:
         """Train on *batch*, a pair of input and target, and return the loss and its components, still on the device.
+
+        Where several processes train, it is this one's piece of a batch of *length* samples.
 
         Raises:
             ConfigError: If it is no pair.
@@ -124,6 +137,9 @@ class Engine:
             NonFiniteStepError: If they are not finite in one, and the run is to roll back.
         """
         inputs, targets = self._put(batch)
+        length = len(inputs) if length is None else length
+        if not self._rehearsed:
+            self._rehearse(inputs)
         seed_generators(mix(self.position.step, after=self._mixed), self.device)
         if not self.model.training:
             self.model.train()
@@ -132,13 +148,13 @@ class Engine:
         self.torn = True
         kept = [buffer.clone() for buffer in self.model.buffers()] if self._guards else []
         self.optimizer.zero_grad(set_to_none=True)
-        values = self._differentiate(inputs, targets)
+        values = self._differentiate(inputs, targets, length)
         if not self._update(values):
             return self._undo(kept)
         if self.average is not None:
             self.average.update_parameters(self.model)
         self._in_a_row = 0
-        self._means.add(values, len(inputs))
+        self._means.add(values, length)
         self._advance()
         return values
 
@@ -146,20 +162,43 @@ class Engine:
         inputs, targets = split(batch, self.device)
         return (lay_out(inputs), targets) if self._channels_last else (inputs, targets)
 
-    def _differentiate(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Add up the gradients of all parts of a batch, and return the values of the whole."""
-        if self._parts == 1:
-            return self._differentiate_part(inputs, targets, share=1.0)
-        sums: dict[str, Tensor] = {}
-        for some, truths in zip(inputs.chunk(self._parts), targets.chunk(self._parts), strict=True):
-            share = len(some) / len(inputs)
-            for name, value in self._differentiate_part(some, truths, share=share).items():
-                sums[name] = sums[name] + value * share if name in sums else value * share
-        return sums
+    def _rehearse(self, inputs: Tensor) -> None:
+        """Throw away one pass: the wrapper lays out its buckets by the first of a process, and others give other bits.
 
-    def _differentiate_part(self, inputs: Tensor, targets: Tensor, *, share: float) -> dict[str, Tensor]:
+        An uninterrupted run has its first pass once, a resumed one once more in the middle; so neither counts.
+        """
+        self._rehearsed = True
+        kept = [buffer.clone() for buffer in self.model.buffers()]
+        self.model.train()
         with self._precision.cast():
             prediction = self._forward(inputs)
+        torch.autograd.backward([one.float().sum() for one in tensors_in(prediction)])
+        for buffer, before in zip(self.model.buffers(), kept, strict=True):
+            buffer.copy_(before)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _differentiate(self, inputs: Tensor, targets: Tensor, length: int) -> dict[str, Tensor]:
+        """Add up the gradients of all parts of a batch of *length*, and return the values of the whole."""
+        if self._cut.parts == self._cut.ranks == 1:
+            return self._differentiate_part(inputs, targets, share=1.0)
+        sums: dict[str, Tensor] = {}
+        sizes, own = self._cut.sizes(length), [len(part) for part in self._cut.own(length)]
+        loaded = [max(count, 1) for count in own]
+        pieces = zip(sizes, own, torch.split(inputs, loaded), torch.split(targets, loaded), strict=True)
+        for number, (size, count, some, truths) in enumerate(pieces, start=1):
+            with gathering(self._wrapped, now=number == len(sizes)):
+                values = self._differentiate_part(some, truths, share=size / length, count=count)
+            for name, value in values.items():
+                sums[name] = sums[name] + value * (size / length) if name in sums else value * (size / length)
+        return sums
+
+    def _differentiate_part(
+        self, inputs: Tensor, targets: Tensor, *, share: float, count: int | None = None
+    ) -> dict[str, Tensor]:
+        with self._precision.cast():
+            prediction = self._forward(inputs)
+        if count == 0:  # there was no sample for this process, and it took part with another's
+            prediction, targets = take_none(prediction), targets[:0]
         values = loss_values(self.loss, prediction, targets)
         self._precision.backward(values["loss"] if share == 1.0 else values["loss"] * share)
         return {name: value.detach() for name, value in values.items()}
@@ -171,7 +210,7 @@ class Engine:
             self._precision.unscale(self.optimizer)
             weights = [one for group in self.optimizer.param_groups for one in group["params"] if one.grad is not None]
             norm = get_total_norm([one.grad for one in weights])
-            values["grad_norm"] = norm
+            values["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
             if self._clip_norm is not None:
                 clip_grads_with_norm_(weights, self._clip_norm, norm)
         if self._guards:
@@ -251,9 +290,10 @@ class Engine:
             NonFiniteLossError: If a loss of this epoch was NaN or infinite, or a weight is.
         """
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        held = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in weights]
         if not self._means.is_finite("loss"):
             what = f"the training loss of epoch {self.position.epoch + 1} is {self._means.means()['loss']}"
-        elif not torch.stack([weight.isfinite().all() for weight in weights]).all():
+        elif self.world.highest(not torch.stack([one.isfinite().all() for one in held]).all()):
             what = f"the loss is finite and weights are not, after step {self.position.step}"
         else:
             return

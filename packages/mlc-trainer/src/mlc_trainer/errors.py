@@ -8,6 +8,7 @@
     ├── RunError            RuntimeError  the run directory is not what the call expects
     │   ├── RunBusyError                  another process trains in it
     │   └── ProofError                    a resumed run parts from an undisturbed one; names step and stream
+    ├── RankError           RuntimeError  another process of the run failed, and this one stops with it
     ├── HorizonError        ValueError    the schedule ends before the training that was asked for
     ├── PreemptedError      RuntimeError  the process was told to end; where training stands was saved
     └── NonFiniteLossError  ArithmeticError  the loss is NaN or infinite; nothing after the last good step is kept
@@ -26,6 +27,7 @@ __all__ = [
     "NonFiniteStepError",
     "PreemptedError",
     "ProofError",
+    "RankError",
     "ResumeWarning",
     "RunBusyError",
     "RunError",
@@ -57,6 +59,10 @@ class ProofError(RunError):
         """The first step that differs."""
         self.stream = stream
         """What differs first at that step: the batch, the loss, the weights, the optimizer or other parts."""
+
+
+class RankError(MlcError, RuntimeError):
+    """Another process of the run failed, and this one stops with it."""
 
 
 class HorizonError(MlcError, ValueError):

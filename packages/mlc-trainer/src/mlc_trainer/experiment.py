@@ -6,7 +6,7 @@ import logging
 import shutil
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -15,6 +15,7 @@ from mlc_trainer import assembly, environment, events
 from mlc_trainer.catalogs import make_observers
 from mlc_trainer.config_files import as_data
 from mlc_trainer.directory import RunDirectory
+from mlc_trainer.distributed import join_world
 from mlc_trainer.engine import Position
 from mlc_trainer.errors import ResumeWarning, RunError
 from mlc_trainer.loop import Loop
@@ -27,11 +28,12 @@ from mlc_trainer.saving import RunCheckpoints
 from mlc_trainer.stopping import EarlyStopping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
     from mlc_core import CheckpointManager
+    from mlc_core.distributed import DistributedCheckpointManager
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.data import Batches
     from mlc_trainer.engine import Engine
@@ -55,7 +57,7 @@ class ExperimentManager:
     """
 
     engine: Engine
-    checkpoints: CheckpointManager
+    checkpoints: CheckpointManager | DistributedCheckpointManager
 
     def __init__(self, config: ExperimentConfig, run_dir: Path | str, *, observers: Sequence[Observer] = ()) -> None:
         self.config = config
@@ -99,18 +101,27 @@ class ExperimentManager:
         if not self._ready:
             open_door("mlc_trainer")
             config = self.config
+            self._world = world = join_world()
             device = assembly.pick_device(config.training.device)
             environment.prepare(device, threads=config.training.threads, deterministic=config.training.deterministic)
             data, seed = assembly.make_data(config.data), config.training.seed
-            self._training = assembly.make_training_batches(config.data, data, seed=seed, device=device)
-            self._validation = assembly.make_validation_batches(config.data, data, seed=seed, device=device)
-            self.engine = assembly.make_engine(config, device=device, steps_per_epoch=len(self._training))
+            here: Any = {"seed": seed, "device": device, "world": world}
+            accumulate = config.training.accumulate
+            self._training = assembly.make_training_batches(config.data, data, accumulate=accumulate, **here)
+            self._validation = assembly.make_validation_batches(config.data, data, **here)
+            self.engine = assembly.make_engine(config, device=device, steps_per_epoch=len(self._training), world=world)
             assembly.make_metric(config.metrics)  # a wrong option is refused now, not after the first epoch
-            self._run_id = self.directory.read_id()
+            self._run_id = world.first(self.directory.read_id)
             self.checkpoints = assembly.make_checkpoints(
-                config.checkpoints, self.directory.checkpoints, model_name=config.model.name, run=self._run_id
+                config.checkpoints,
+                self.directory.checkpoints,
+                model_name=config.model.name,
+                run=self._run_id,
+                world=world,
             )
             self._observers += tuple(make_observers(config.callbacks, config.trackers))
+            if not world.is_first:
+                self._observers = ()
             self._stopping = None if config.early_stopping is None else EarlyStopping(config.early_stopping)
             self._saving = RunCheckpoints(
                 self.checkpoints,
@@ -177,7 +188,7 @@ class ExperimentManager:
             NonFiniteLossError: If this is no state to go on from.
         """
         self.setup()
-        if path is not None and Path(path).exists():
+        if path is not None and self._world.first(Path(path).exists):
             msg = f"{path} is there already; remove it, or choose another name"
             raise RunError(msg)
         self.engine.check_finite()
@@ -190,16 +201,34 @@ class ExperimentManager:
             self.checkpoints.pin(self._saving.at)
         if path is None:
             return location
-        shutil.copytree(location, path)
+        self._world.first(lambda: shutil.copytree(location, path))
         return Path(path)
 
     def get_model_manager(self) -> ModelManager:
-        """Return the model as it is now, to predict with, to measure, to look at and to export."""
+        """Return the model as it is now, to predict with, to measure, to look at and to export.
+
+        Raises:
+            RunError: If no process holds the whole of it.
+        """
+        if self._world.size > 1 and self.config.training.parallel == "fsdp":
+            msg = "each process holds a shard of the model; ModelManager.from_checkpoint(PATH) puts it together"
+            raise RunError(msg)
         return ModelManager.from_experiment(self)
 
     def export_model(self, path: Path | str) -> Path:
         """Write the weights as they are now to *path*; see `ModelManager.save`."""
         return self.get_model_manager().save(path)
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether there is something to go on from."""
+        self.setup()
+        return self._world.first(lambda: bool(self.checkpoints.list_checkpoints()))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and speaks where several train: rank 0, or the only one."""
+        return self.setup()._world.is_first  # noqa: SLF001 - our own
 
     @property
     def training_batches(self) -> Batches:
@@ -209,7 +238,9 @@ class ExperimentManager:
     def evaluate(self, data_loader: Iterable[Sequence[Tensor]] | None = None) -> dict[str, float]:
         """Return loss and metrics over *data_loader*, pairs of input and target, or over the validation data."""
         self.setup()
-        return self._measure(self._validation.epoch(0) if data_loader is None else data_loader)
+        if data_loader is None:
+            return self._measure_validation(self._validation.epoch(0))
+        return self._measure(data_loader)
 
     # ------------------------------------------------------------------ the loop
 
@@ -217,7 +248,7 @@ class ExperimentManager:
         self, checkpoint: Path | str | None, *, total: int | None = None, more: int | None = None
     ) -> dict[str, float]:
         self.setup()
-        with self.directory.busy():
+        with self.directory.busy(self._world):
             source, changed = self._begin(checkpoint)
             if more is not None:
                 if self._stopping is not None and self._stopping.reason is not None:
@@ -240,7 +271,7 @@ class ExperimentManager:
 
     def _begin(self, checkpoint: Path | str | None) -> tuple[str | None, Sequence[str]]:
         if checkpoint is None:
-            if self.checkpoints.list_checkpoints():
+            if self.has_checkpoints:
                 msg = (
                     f"{self.directory.path} holds checkpoints already; `mlc resume {self.directory.path}` goes on from "
                     "the latest, another run directory begins anew"
@@ -267,7 +298,7 @@ class ExperimentManager:
         training = attrs.evolve(training, num_epochs=max(total, training.num_epochs))
         self.config = attrs.evolve(self.config, training=training)
         self._saving.config = self.config
-        self.directory.write(self.config, self._run_id)
+        self._world.first(lambda: self.directory.write(self.config, self._run_id))
 
     def _watched(self, record: RunRecord) -> dict[str, float]:
         """Train, and tell everyone of the beginning and the end, whatever the end is."""
@@ -301,14 +332,19 @@ class ExperimentManager:
             self.engine,
             training=self._training,
             validation=self._validation,
-            measure=self._measure,
+            measure=self._measure_validation,
             checkpoints=self._saving,
             stopping=self._stopping,
             observers=self._observers,
         )
         return loop.train(total)
 
-    def _measure(self, batches: Iterable[Sequence[Tensor]]) -> dict[str, float]:
+    def _measure_validation(self, batches: Iterable[Sequence[Tensor]]) -> dict[str, float]:
+        return self._measure(batches, length_of=self._validation.length_of)
+
+    def _measure(
+        self, batches: Iterable[Sequence[Tensor]], *, length_of: Callable[[int], int] | None = None
+    ) -> dict[str, float]:
         engine, training = self.engine, self.config.training
         return measure(
             engine.measured,
@@ -318,4 +354,6 @@ class ExperimentManager:
             device=engine.device,
             seed=training.seed,
             precision=Precision(training.precision, engine.device),
+            world=self._world,
+            length_of=length_of,
         )

@@ -64,7 +64,7 @@ class Loop:
         self._checkpoints = checkpoints
         self._stopping = stopping
         self._observers = observers
-        self._stop = StopRequest()
+        self._stop = StopRequest(agree=engine.world.highest)
 
     def train(self, total: int) -> dict[str, float]:
         """Train until *total* epochs are complete, or it is enough, and return the metrics of the last one.
@@ -97,7 +97,7 @@ class Loop:
         engine, batches, log_every = self._engine, self._training, self._config.training.log_every
         step_ended = [observer.step_ended for observer in self._observers]
         for batch in self._stop.watch(batches.epoch(engine.position.epoch, first=engine.position.batch)):
-            values = engine.train_step(batch)
+            values = engine.train_step(batch, length=batches.length_of(engine.position.batch))
             for tell in step_ended:
                 tell(engine.position)
             if values and engine.position.step % log_every == 0:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mlc_trainer.distributed import ALONE, Cut
 from mlc_trainer.errors import ConfigError
 from mlc_trainer.randomness import MEASURE, mix, seed_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor, nn
 
     from mlc_losses import Loss
+    from mlc_trainer.distributed import World
     from mlc_trainer.metrics import Metric
     from mlc_trainer.precision import Precision
 
-__all__ = ["device_of", "lay_out", "loss_values", "measure", "split", "take_up", "to_channels_last"]
+__all__ = [
+    "device_of",
+    "lay_out",
+    "loss_values",
+    "measure",
+    "split",
+    "take_none",
+    "take_up",
+    "tensors_in",
+    "to_channels_last",
+]
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -71,6 +85,31 @@ def take_up(optimizer: torch.optim.Optimizer) -> None:
                 kept[name] = torch.empty_like(weight, dtype=one.dtype).copy_(one)
 
 
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors of *value*: a tensor, or what a model returned that holds several."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, Mapping)):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from tensors_in(one)
+
+
+def change_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return *value*, a tensor or lists, tuples and mappings of some, with each of them changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: change_tensors(one, change) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [change_tensors(one, change) for one in value]
+    return value
+
+
+def take_none(value: Any) -> Any:
+    """Return *value*, what a model returned, with none of its samples, and the graph that leads to them."""
+    return change_tensors(value, lambda one: one[:0])
+
+
 def loss_values(loss: Loss, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Return the `loss`, with its graph, and each of its components where it has some."""
     components = getattr(loss, "get_loss_components", None)
@@ -89,11 +128,16 @@ def measure(
     device: torch.device,
     seed: int,
     precision: Precision | None = None,
+    world: World = ALONE,
+    length_of: Callable[[int], int] | None = None,
 ) -> dict[str, float]:
     """Return the mean of the loss and its components over all samples, and the *metric*, each named `val_…`.
 
     The model is left in the mode it was in, and nothing that training depends on changes. What a model draws at random
     even now depends on *seed* and the number of the batch only.
+
+    Where several processes measure, each has its piece of batches whose lengths are *length_of* their numbers, or the
+    whole batches, and then takes its piece. The metric of each sees all samples, in their order.
 
     Raises:
         ConfigError: If there is no batch, or one is no pair.
@@ -104,16 +148,26 @@ def measure(
     model.eval()
     try:
         with torch.no_grad():
+            world.share_buffers([model])
+            cut = Cut(1, world.rank, world.size)
             for number, batch in enumerate(batches):
                 inputs, targets = split(batch, device)
+                length = len(inputs) if length_of is None else length_of(number)
+                (own,) = cut.own(length)
+                if world.size > 1 and length_of is None:
+                    inputs, targets = (one[own.start : max(own.stop, own.start + 1)] for one in (inputs, targets))
                 seed_generators(mix(MEASURE, seed, number), device)
                 with nullcontext() if precision is None else precision.cast():
                     prediction = model(inputs)
+                if len(own) < len(inputs):  # there was none for this process, and it took part with another's
+                    prediction, targets = take_none(prediction), targets[:0]
                 for name, value in loss_values(loss, prediction, targets).items():
-                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value.double() * len(inputs)
-                samples += len(inputs)
+                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value.double() * length
+                samples += length
                 if metric is not None:
-                    metric.update(prediction, targets)
+                    ranges = [cut.of(rank, length)[0] for rank in range(world.size)]
+                    join = partial(world.join, ranges=ranges)
+                    metric.update(change_tensors(prediction, join), join(targets))
     finally:
         for one, was_training in modes:
             one.training = was_training

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from mlc_core import CheckpointNotFoundError, CheckpointReader, MismatchError, open_checkpoint
-from mlc_core.restore import restore
+from mlc_core.restore import Restored, restore
 from mlc_trainer import environment
 from mlc_trainer.config_files import as_data, settings_that_matter
 from mlc_trainer.errors import ResumeWarning
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlc_core import CheckpointManager
+    from mlc_core.distributed import DistributedCheckpointManager
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.engine import Engine, Position
 
@@ -31,7 +32,7 @@ OURS = ("engine", "environment", "experiment", "loss")  # what every run saves b
 class RunCheckpoints:
     """The checkpoints of a run, and which of them holds the state in memory."""
 
-    manager: CheckpointManager
+    manager: CheckpointManager | DistributedCheckpointManager
     engine: Engine
     config: ExperimentConfig
     samples: int
@@ -59,6 +60,7 @@ class RunCheckpoints:
             DiskFullError, StorageError: If it cannot be written.
         """
         engine, position, ended = self.engine, self.engine.position, metrics is not None
+        engine.world.share_buffers([engine.model, *([engine.average] if engine.average is not None else [])])
         location = self.manager.save_checkpoint(
             engine.model,
             engine.optimizer,
@@ -96,20 +98,8 @@ class RunCheckpoints:
             CorruptCheckpointError: If it was changed.
             MismatchError: If it does not fit. Nothing was changed.
         """
-        engine, found = self.engine, self.manager.load_checkpoint(checkpoint)
-        is_path = "/" in str(checkpoint)
-        reader = open_checkpoint(checkpoint) if is_path else CheckpointReader(self.manager.storage, found.saved)
-        parts = self.parts
-        check_parts(found.state, parts, where=reader.location)
-        restore(
-            reader,
-            found.state,
-            model=engine.model,
-            optimizer=engine.optimizer,
-            scheduler=self._scheduler,
-            strict=True,
-            items=parts,
-        )
+        engine, is_path = self.engine, "/" in str(checkpoint)
+        found = self._load(checkpoint) if engine.world.size == 1 else self._load_together(checkpoint)
         take_up(engine.optimizer)
         self.source = checkpoint if is_path else found.saved.name
         is_here = found.saved.id in {one.id for one in self.manager.list_checkpoints()}
@@ -119,12 +109,52 @@ class RunCheckpoints:
         now = {**settings_that_matter(as_data(self.config)), **self._environment()}
         return found.saved.name, environment.differences(before, now)
 
+    def _load(self, checkpoint: Path | str) -> Restored:
+        found = self.manager.load_checkpoint(checkpoint)
+        is_path = "/" in str(checkpoint)
+        reader = open_checkpoint(checkpoint) if is_path else CheckpointReader(self.manager.storage, found.saved)
+        check_parts(found.state, self.parts, where=reader.location)
+        restore(reader, found.state, strict=True, items=self.parts, **self._trained)
+        return found
+
+    def _load_together(self, checkpoint: Path | str) -> Restored:
+        """Load *checkpoint* in all processes, each what it holds of the state."""
+        manager, world = self.manager, self.engine.world
+
+        def look() -> str | None:
+            name = str(manager.get_latest_checkpoint_path()) if checkpoint == "latest" else str(checkpoint)
+            reader = open_checkpoint(name if "/" in name else manager.storage.location(name))
+            check_parts(dict.fromkeys(reader.saved.items), self.parts, where=reader.location)
+            return None if reader.is_sharded else str(reader.location)
+
+        whole = world.first(look)
+        if whole is None:
+            return manager.load_checkpoint(checkpoint, strict=True, items=self.parts, **self._trained)
+        if self.config.training.parallel == "fsdp":
+            msg = (
+                f"{whole} was saved by one process and is not sharded: resume it in one process, or in several with "
+                "training.parallel = 'ddp'"
+            )
+            raise MismatchError(msg)
+        return world.each(lambda: self._load_whole(whole))
+
+    def _load_whole(self, location: str) -> Restored:
+        reader = open_checkpoint(location)
+        state = reader.load()
+        fit = restore(reader, state, strict=True, items=self.parts, **self._trained)
+        return Restored(saved=reader.saved, state=state, fit=fit)
+
+    @property
+    def _trained(self) -> dict[str, Any]:
+        return {"model": self.engine.model, "optimizer": self.engine.optimizer, "scheduler": self._scheduler}
+
     @property
     def _scheduler(self) -> Any:
         return None if self.engine.rate is None else self.engine.rate.scheduler
 
     def _environment(self) -> Mapping[str, Any]:
-        return {**environment.fingerprint(self.engine.device), "training samples": self.samples}
+        facts = {"training samples": self.samples, "processes": self.engine.world.size}
+        return {**environment.fingerprint(self.engine.device), **facts}
 
 
 def check_parts(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
 __all__ = ["StopRequest", "StoppedError", "name_signal"]
@@ -31,6 +31,8 @@ class StopRequest:
 
     signal: int = 0
     """Its number, or 0."""
+    agree: Callable[[int], int] = attrs.field(default=int, repr=False)
+    """Returns the highest number that any process has: where several train, all of them stop at the same step."""
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -65,7 +67,9 @@ class StopRequest:
                 if self.signal:
                     raise StoppedError from error
                 raise
-            if self.signal:
+            agreed = self.agree(self.signal)
+            if agreed:
+                self.signal = agreed
                 raise StoppedError
             yield item
 

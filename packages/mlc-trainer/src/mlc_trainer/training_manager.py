@@ -15,6 +15,7 @@ from mlc_trainer.catalogs import make_observers
 from mlc_trainer.config import PartConfig, TrainingConfig
 from mlc_trainer.data import Batches
 from mlc_trainer.data.foreign import repeat
+from mlc_trainer.distributed import require_one_process
 from mlc_trainer.engine import Engine, Position
 from mlc_trainer.errors import ConfigError, PreemptedError, RunError
 from mlc_trainer.measure import device_of, measure
@@ -74,6 +75,7 @@ class TrainingManager(TrainingRecord):
         observers: Sequence[Observer] = (),
         trackers: Sequence[str] = (),
     ) -> None:
+        require_one_process()
         self.model_dir = Path(model_dir)
         self.model_name = model_name
         self._seed = seed

@@ -1,7 +1,10 @@
 """A model and data so small that a whole run takes a tenth of a second: what the tests' configurations name."""
 
+import os
 import random
+import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +27,19 @@ class Net(nn.Module):
     def forward(self, image):
         """Return logits."""
         return self.layers(image)
+
+
+class Calm(nn.Module):
+    """What comes out of a sample depends on nothing but the sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 1)])
+
+    def forward(self, image):
+        """Return logits."""
+        first, last = self.layers
+        return last(first(image).relu())
 
 
 class Restless(Net):
@@ -114,6 +130,34 @@ class Ill(Images):
     def __getitem__(self, index):
         image, truth = super().__getitem__(index)
         return (image * float("nan") if index == 5 else image), truth
+
+
+class Fatal(Blobs):
+    """Kills the process that loads a certain image of the second epoch, once."""
+
+    def __init__(self, *, mark, **options):
+        super().__init__(**options)
+        self._mark = mark
+
+    def training(self):
+        """Return images of which the sixth is deadly."""
+        return Deadly(**self._facts, first=0, mark=Path(self._mark))
+
+
+class Deadly(Images):
+    """As its name says."""
+
+    def __init__(self, *, mark, **facts):
+        super().__init__(**facts)
+        self._mark = mark
+        self._loaded = 0
+
+    def __getitem__(self, index):
+        self._loaded += index == 5
+        if self._loaded == 2 and not self._mark.exists():
+            self._mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
 
 
 class Moody(Blobs):

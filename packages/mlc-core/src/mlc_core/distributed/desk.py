@@ -52,7 +52,8 @@ class Desk:
         run: str | None,
     ) -> None:
         self._shelf = shelf
-        self._saver = Saver(shelf, Keeper(shelf, retention, monitor=monitor), model=model, run=run)
+        self.keeper = Keeper(shelf, retention, monitor=monitor)
+        self._saver = Saver(shelf, self.keeper, model=model, run=run)
         self._decider = Decider(strategy, model=model, monitor=monitor, shelf=shelf)
         self._began = 0.0
         self._facts: Facts | None = None
@@ -62,6 +63,16 @@ class Desk:
         """Clear away what dead writers left, and let the strategy go on from what it remembered."""
         self._shelf.storage.sweep()
         self._decider.resume()
+
+    def due(
+        self, *, epoch: int | None, step: int | None, epoch_ended: bool, metrics: Mapping[str, float] | None
+    ) -> str | None:
+        """Return the strategy's answer.
+
+        Raises:
+            ConfigurationError: If an epoch, a step or a metric is none.
+        """
+        return self._decider.due(epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
 
     def decide(
         self,

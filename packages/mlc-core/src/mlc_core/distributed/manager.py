@@ -111,6 +111,26 @@ class DistributedCheckpointManager:
 
     # ------------------------------------------------------------------ saving
 
+    def due(
+        self,
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        epoch_ended: bool = True,
+        metrics: Mapping[str, float] | None = None,
+    ) -> str | None:
+        """Return why this moment should be saved, or None: what rank 0's strategy answers, on all ranks.
+
+        Takes what `save_checkpoint` takes, and rank 0's word counts. Mostly one number travels.
+
+        Raises:
+            ConfigurationError: If an epoch, a step or a metric is none.
+            StorageError: If a process is gone.
+        """
+        return self._ranks.seldom(
+            lambda: self._desk.due(epoch=epoch, step=step, epoch_ended=epoch_ended, metrics=metrics)
+        )
+
     def save_checkpoint(
         self,
         model: object = None,
@@ -280,6 +300,33 @@ class DistributedCheckpointManager:
         opened = self._ranks.each(partial(ShardedCheckpoint.read, reader, verify=verify))
         verify_together(self._ranks, opened)
         return reader, load_into(self._ranks, opened, targets, strict=strict)
+
+    # ------------------------------------------------------------------ keeping
+
+    def pin(self, checkpoint: Path | str) -> None:
+        """Let *checkpoint*, a name or a path, stay whatever the policy says, until it is unpinned.
+
+        Raises:
+            CheckpointNotFoundError: If there is no such checkpoint here.
+        """
+        self._ranks.first(lambda: self._desk.keeper.pin(checkpoint))
+
+    def unpin(self, checkpoint: Path | str) -> None:
+        """Leave *checkpoint* to the policy again.
+
+        Raises:
+            CheckpointNotFoundError: If there is no such checkpoint here.
+        """
+        self._ranks.first(lambda: self._desk.keeper.unpin(checkpoint))
+
+    def set_pointer(self, pointer: str, checkpoint: Path | str) -> None:
+        """Let *pointer*, as `final`, lead to *checkpoint*, until that one is removed.
+
+        Raises:
+            ConfigurationError: If *pointer* is `best` or `latest`, which follow the index, or means a pin.
+            CheckpointNotFoundError: If there is no such checkpoint here.
+        """
+        self._ranks.first(lambda: self._desk.keeper.set_pointer(pointer, checkpoint))
 
     # ------------------------------------------------------------------ looking, which any rank may do alone
 

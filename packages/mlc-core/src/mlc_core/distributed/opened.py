@@ -45,7 +45,7 @@ class ShardedCheckpoint:
             CorruptCheckpointError: If that is missing, changed or made to harm.
             MismatchError: If it is no sharded checkpoint.
         """
-        if not any(one.name == SHARDED for one in reader.saved.files):
+        if not reader.is_sharded:
             msg = f"{reader.location} holds no {SHARDED}: it was saved by one process; load it with CheckpointManager"
             raise MismatchError(msg)
         if verify:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
+import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 
@@ -67,6 +68,19 @@ class Ranks:
         with self._reached():
             dist.broadcast_object_list(box, src=dist.get_global_rank(self.group, 0), group=self.group)
         result: T = self._settle(box, error)[0]
+        return result
+
+    def seldom(self, work: Callable[[], T | None]) -> T | None:
+        """Let rank 0 do *work*, and return what it returned: None mostly, and then one number is all that travels."""
+        if self.group is None:
+            return work()
+        done, error = self._try(work) if self.rank == 0 else (None, None)
+        flag = torch.tensor(done is not None)
+        with self._reached():
+            dist.broadcast(flag, src=dist.get_global_rank(self.group, 0), group=self.group)
+        if not flag:
+            return None
+        result: T | None = self.first(lambda: self._settle([done], error)[0])
         return result
 
     def all(self, work: Callable[[], T]) -> list[T]:

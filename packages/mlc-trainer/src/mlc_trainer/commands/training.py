@@ -30,14 +30,31 @@ prove_option = click.option(
 @click.argument("config", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run lies. Default: runs/NAME-OF-CONFIG.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting: training.num_epochs=5.")
+@click.option(
+    "--auto-resume",
+    is_flag=True,
+    help="Go on from the latest checkpoint where there is one: for jobs that are started again by a machine.",
+)
 @prove_option
 @json_option
-def train(config: Path, run_dir: Path | None, settings: tuple[str, ...], prove: Path | None, *, as_json: bool) -> None:
+def train(
+    config: Path,
+    run_dir: Path | None,
+    settings: tuple[str, ...],
+    prove: Path | None,
+    *,
+    auto_resume: bool,
+    as_json: bool,
+) -> None:
     """Train a model from CONFIG, a TOML or JSON file.
 
     The run directory gets the resolved configuration, a journal (metrics.jsonl) and checkpoints: the latest state
     after every epoch, the best, and whatever the save strategy asks for. If the process dies, `mlc resume RUN_DIR`
     goes on from the last checkpoint and reaches the same weights, bit for bit.
+
+    Several processes train one model together when torchrun starts them; batches are shared out among them:
+
+        torchrun --nproc-per-node 2 --no-python mlc train CONFIG
 
     A configuration names classes by their import path, as factory = "my_package.models:UNet", also from the current
     directory. `mlc demo` leaves one to begin with; every table and key is explained in the documentation.
@@ -52,7 +69,8 @@ def train(config: Path, run_dir: Path | None, settings: tuple[str, ...], prove: 
     directory = run_dir or Path("runs") / config.stem
     with plain_warnings():
         experiment = ExperimentManager(read_config(config, settings), directory, observers=_screen(as_json=as_json))
-        _report(experiment, experiment.run(), as_json=as_json)
+        begun = auto_resume and experiment.has_checkpoints
+        _report(experiment, experiment.run(resume_from_checkpoint="latest" if begun else None), as_json=as_json)
 
 
 @click.command()
@@ -99,6 +117,8 @@ def _screen(*, as_json: bool) -> tuple[Observer, ...]:
 
 
 def _report(experiment: ExperimentManager, metrics: dict[str, float], *, as_json: bool) -> None:
+    if not experiment.is_first:
+        return  # one of several processes speaks for all
     checkpoints = experiment.checkpoints
     facts = {
         "run_dir": str(experiment.directory.path),

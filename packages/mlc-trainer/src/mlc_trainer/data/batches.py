@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mlc_trainer.data.order import BatchPlan
+from mlc_trainer.distributed.pieces import WHOLE, Cut
 from mlc_trainer.errors import ConfigError
 from mlc_trainer.randomness import SAMPLE, mix, seed_generators
 
@@ -67,6 +68,7 @@ class Batches:
         drop_last: Whether an incomplete last batch is left out.
         workers: Processes that load; the batches do not depend on it.
         pin_memory: Whether batches are put where a CUDA device fetches them faster.
+        cut: Which samples of each batch are this process's; *batch_size* is that of all processes together.
 
     Raises:
         ConfigError: If *dataset* is not map-style, or makes no batch.
@@ -82,13 +84,14 @@ class Batches:
         drop_last: bool = False,
         workers: int = 0,
         pin_memory: bool = False,
+        cut: Cut = WHOLE,
     ) -> None:
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
             msg = f"{type(dataset).__name__} has no length or no items by number; a dataset must have both"
             raise ConfigError(msg)
         self.samples = len(dataset)
         self._plan = BatchPlan(
-            length=self.samples, batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last
+            length=self.samples, batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, cut=cut
         )
         if not len(self._plan):
             msg = f"{self.samples} samples make no batch of {batch_size}; lower data.batch_size or add data"
@@ -108,6 +111,10 @@ class Batches:
     def __len__(self) -> int:
         """Return how many batches an epoch has."""
         return len(self._plan)
+
+    def length_of(self, batch: int) -> int:
+        """Return how many samples *batch* has, all processes together."""
+        return self._plan.length_of(batch)
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[Sequence[torch.Tensor]]:
         """Yield the batches of *epoch* from batch *first* on."""

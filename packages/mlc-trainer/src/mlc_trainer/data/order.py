@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import torch
 
+from mlc_trainer.distributed.pieces import WHOLE, Cut
 from mlc_trainer.randomness import DATA_ORDER, mix
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class BatchPlan:
     seed: int
     shuffle: bool
     drop_last: bool
+    cut: Cut = WHOLE
+    """Which samples of each batch are this process's."""
     epoch: int = 0
     first: int = 0
 
@@ -46,11 +49,16 @@ class BatchPlan:
         whole, rest = divmod(self.length, self.batch_size)
         return whole + (1 if rest and not self.drop_last else 0)
 
+    def length_of(self, batch: int) -> int:
+        """Return how many samples *batch* has, all processes together."""
+        return min(self.batch_size, self.length - batch * self.batch_size)
+
     def __iter__(self) -> Iterator[list[Token]]:
-        """Yield the tokens of each batch, of the epoch and the position that hold at this moment."""
+        """Yield the tokens of this process in each batch, of the epoch and the position that hold at this moment."""
         order = epoch_order(self.seed, self.epoch, self.length) if self.shuffle else list(range(self.length))
         return self._cut(order, self.epoch, range(self.first, len(self)))
 
     def _cut(self, order: list[int], epoch: int, batches: range) -> Iterator[list[Token]]:
         for batch in batches:
-            yield [(epoch, index) for index in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
+            start, rows = batch * self.batch_size, self.cut.rows(self.length_of(batch))
+            yield [(epoch, order[start + row]) for row in rows]

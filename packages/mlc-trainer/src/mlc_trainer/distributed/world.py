@@ -1,0 +1,214 @@
+"""The processes that train one model together: what one of them decides or hears, all of them do."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import attrs
+import torch
+import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+from mlc_trainer.errors import ConfigError, RankError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from torch import Tensor, nn
+    from torch.distributed import ProcessGroup
+
+__all__ = ["ALONE", "World", "join_world", "require_one_process"]
+
+T = TypeVar("T")
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@attrs.frozen
+class World:
+    """The processes of *group*, which speak from CPU to CPU; this one alone without a group.
+
+    Every method is called by all of them, in the same order.
+    """
+
+    rank: int = 0
+    size: int = 1
+    group: ProcessGroup | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes, prints and tells others: rank 0, or the only one."""
+        return self.rank == 0
+
+    def first(self, work: Callable[[], T]) -> T:
+        """Let rank 0 do *work*, and return what it returned.
+
+        Raises:
+            RankError: On the others, if it failed there; on rank 0 the error is what it was.
+        """
+        if self.group is None:
+            return work()
+        box: list[Any] = [None, None]
+        failure: BaseException | None = None
+        if self.is_first:
+            try:
+                box[0] = work()
+            except BaseException as error:  # the others wait for an answer, whatever it is
+                failure, box[1] = error, f"{type(error).__name__}: {error}"
+        with _reached():
+            dist.broadcast_object_list(box, src=dist.get_global_rank(self.group, 0), group=self.group)
+        if failure is not None:
+            raise failure
+        if box[1] is not None:
+            msg = f"rank 0 failed, and the others stop with it: {box[1]}"
+            raise RankError(msg)
+        result: T = box[0]
+        return result
+
+    def each(self, work: Callable[[], T]) -> T:
+        """Let every process do *work*, and return what this one's returned.
+
+        Raises:
+            RankError: On those where it went well, if it failed on another one.
+        """
+        if self.group is None:
+            return work()
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:  # the others wait for an answer, whatever it is
+            failure = error
+        told: list[Any] = [None] * self.size
+        text = None if failure is None else f"{type(failure).__name__}: {failure}"
+        with _reached():
+            dist.all_gather_object(told, text, group=self.group)
+        if failure is not None:
+            raise failure
+        for rank, one in enumerate(told):
+            if one is not None:
+                msg = f"rank {rank} failed, and the others stop with it: {one}"
+                raise RankError(msg)
+        return cast("T", result)
+
+    def highest(self, number: int) -> int:
+        """Return the highest *number* of all.
+
+        Raises:
+            RankError: Here as in every other method, if a process is gone.
+        """
+        if self.group is None:
+            return number
+        box = torch.tensor(number, dtype=torch.int64)
+        with _reached():
+            dist.all_reduce(box, op=dist.ReduceOp.MAX, group=self.group)
+        return int(box)
+
+    def join(self, piece: Tensor, ranges: Sequence[range]) -> Tensor:
+        """Return the rows of all processes in one tensor: this one's *piece*, and which rows each of them has.
+
+        The rows go by way of the group, so that processes with fewer of them take part too.
+        """
+        if self.group is None:
+            return piece
+        most = max(len(one) for one in ranges)
+        sent = piece.new_zeros((most, *piece.shape[1:])).to("cpu")
+        sent[: len(piece)] = piece.detach()
+        boxes = [torch.empty_like(sent) for _ in ranges]
+        with _reached():
+            dist.all_gather(boxes, sent, group=self.group)
+        return torch.cat([box[: len(one)] for box, one in zip(boxes, ranges, strict=True)]).to(piece.device)
+
+    def share_buffers(self, modules: Iterable[nn.Module]) -> None:
+        """Give every process the buffers of rank 0, such as running statistics, which each has gathered for itself."""
+        if self.group is None:
+            return
+        source = dist.get_global_rank(self.group, 0)
+        for buffer in (one for module in modules for one in module.buffers()):
+            box = buffer.detach().to("cpu", copy=True)
+            with _reached():
+                dist.broadcast(box, src=source, group=self.group)
+            buffer.copy_(box)
+
+
+ALONE = World()
+
+
+def join_world() -> World:
+    """Return the processes that `torchrun` started with this one, or those of the default group, or this one alone.
+
+    Raises:
+        ConfigError: If the environment names other processes and they cannot be reached.
+    """
+    if not dist.is_available():
+        return ALONE
+    if not dist.is_initialized():
+        if _count() == 1:
+            return ALONE
+        _initialize()
+    if dist.get_world_size() == 1:
+        return ALONE
+    group = dist.group.WORLD
+    if "cpu:" not in dist.get_backend_config(group):
+        group = dist.new_group(backend="gloo")
+    return World(dist.get_rank(), dist.get_world_size(), group)
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        msg = f"another process of the run is gone ({error}); start all of them again, and resume"
+        raise RankError(msg) from error
+
+
+def require_one_process() -> None:
+    """Make sure that no other process trains the same model: each would write over what the others save.
+
+    Raises:
+        ConfigError: If there are others.
+    """
+    size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else _count()
+    if size > 1:
+        msg = (
+            f"{size} processes train, and a TrainingManager is for one; an ExperimentManager shares batches out among "
+            "them, averages gradients and saves once"
+        )
+        raise ConfigError(msg)
+
+
+def _count() -> int:
+    """Return how many processes the environment says there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _initialize() -> None:
+    missing = [name for name in TORCHRUN if name not in os.environ]
+    if missing:
+        msg = (
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']} says that other processes train too, and {', '.join(missing)} does "
+            "not say where they are; start them with torchrun, or unset WORLD_SIZE"
+        )
+        raise ConfigError(msg)
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
+    try:
+        store, rank, size = next(rendezvous("env://"))
+        # torchrun keeps one store over its restarts, and addresses of processes that died would be found in it
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"mlc/{attempt}", store)  # type: ignore[attr-defined]  # public, and not in __all__
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    except (RuntimeError, ValueError) as error:
+        msg = f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} does not reach the others: {error}"
+        raise ConfigError(msg) from error
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    with suppress(RuntimeError, AssertionError):  # the others may be gone already
+        if dist.is_initialized():
+            dist.destroy_process_group()

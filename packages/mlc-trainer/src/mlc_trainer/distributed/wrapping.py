@@ -1,0 +1,102 @@
+"""A model that several processes train: a copy in each of them, or a shard."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch.distributed as dist
+from torch import nn
+
+from mlc_hooks.hints import known_names, nearest
+from mlc_trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+
+    from mlc_trainer.config import TrainingConfig
+
+__all__ = ["gathering", "make_parallel"]
+
+
+def make_parallel(model: nn.Module, training: TrainingConfig, device: torch.device) -> nn.Module:
+    """Return what several processes call instead of *model*: a wrapped copy in each, or *model* itself, sharded.
+
+    Raises:
+        ConfigError: If something is asked for that they cannot have.
+    """
+    refused = {"save_on_error": "the others would wait for the one that failed"}
+    if training.parallel == "fsdp":
+        refused["ema_decay"] = "no process holds the whole model"
+        if training.precision == "fp16":
+            msg = (
+                "training.precision = 'fp16' does not go with parallel = 'fsdp', where each process would see other "
+                "gradients overflow; take 'bf16'"
+            )
+            raise ConfigError(msg)
+    for name, why in refused.items():
+        if getattr(training, name):
+            msg = f"training.{name} does not go with several processes (parallel = {training.parallel!r}): {why}"
+            raise ConfigError(msg)
+    if training.parallel == "fsdp":
+        shard(model, device, blocks=training.shard_blocks)
+        return model
+    return nn.parallel.DistributedDataParallel(
+        model,
+        device_ids=[device] if device.type == "cuda" else None,
+        find_unused_parameters=training.find_unused_parameters,
+    )
+
+
+def shard(model: nn.Module, device: torch.device, *, blocks: Sequence[str]) -> None:
+    """Shard the parameters of *model* over all processes, in place (FSDP2).
+
+    What is gathered at once is a block: a module of a class named in *blocks*; without any, each module in a
+    `ModuleList`, as the layers of a transformer. The rest of the model is one more.
+
+    Raises:
+        ConfigError: If the model has no module of a class in *blocks*.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    classes = {type(one).__name__ for one in model.modules()}
+    for name in blocks:
+        if name not in classes:
+            msg = (
+                f"training.shard_blocks names {name!r}, and the model has no module of that class."
+                f"{nearest(name, classes)} {known_names('Its classes', classes)}"
+            )
+            raise ConfigError(msg)
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for block in _blocks(model, blocks):
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def _blocks(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """Return what is gathered at once, the inner ones first."""
+    if names:
+        found = [one for one in model.modules() if type(one).__name__ in names and one is not model]
+    else:
+        found = [child for one in model.modules() if isinstance(one, nn.ModuleList) for child in one]
+    with_weights = [one for one in found if next(one.parameters(), None) is not None]
+    return list(dict.fromkeys(reversed(with_weights)))
+
+
+@contextmanager
+def gathering(forward: nn.Module, *, now: bool) -> Iterator[None]:
+    """Let the gradients of a backward pass stay in this process, unless they are to be gathered *now*."""
+    if isinstance(forward, nn.parallel.DistributedDataParallel):
+        if now:
+            yield
+        else:
+            with forward.no_sync():
+                yield
+        return
+    tell = getattr(forward, "set_requires_gradient_sync", None)
+    if tell is not None:
+        tell(now)
+    yield

@@ -1,0 +1,399 @@
+"""Several processes that train one model: the same training, killed anywhere, on any number of them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlc_core import open_checkpoint
+from mlc_trainer import (
+    ConfigError,
+    ExperimentManager,
+    PreemptedError,
+    ResumeWarning,
+    RunBusyError,
+    RunError,
+    TrainingManager,
+    read_journal,
+)
+from mlc_trainer.distributed import Cut
+from mlc_trainer.errors import RankError
+
+LAB = Path(__file__).parent / "lab"
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes of these tests are forked")
+
+EXAMPLES = settings.default.max_examples
+FREQUENT = {"save_strategy": "interval", "strategy_options": {"every": 2, "unit": "steps"}}
+LONG = 60.0  # seconds that nothing here takes
+
+
+# ---------------------------------------------------------------------- processes
+
+
+def find_port():
+    """Return a port that is free now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def fork_ranks(count, work):
+    """Run *work*, told its rank, in *count* forked processes that find each other as torchrun lets them."""
+    port, children = find_port(), []
+    for rank in range(count):
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                facts = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+                os.environ.update({**{name: str(one) for name, one in facts.items()}, "MASTER_ADDR": "127.0.0.1"})
+                warnings.simplefilter("ignore")
+                work(rank)
+                code = 0
+            except PreemptedError as error:
+                code = error.exit_status
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        children.append(child)
+    return children
+
+
+def wait_for(children):
+    """Return how each of *children* ended; one that is left alone for long has failed."""
+    deadline, ends = time.monotonic() + LONG, {}
+    while len(ends) < len(children):
+        for child in children:
+            if child not in ends:
+                found, status = os.waitpid(child, os.WNOHANG)
+                if found:
+                    ends[child] = os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            for child in children:
+                if child not in ends:
+                    os.kill(child, signal.SIGKILL)
+        time.sleep(0.005)
+    return [ends[child] for child in children]
+
+
+def gang(count, work):
+    """Do both."""
+    return wait_for(fork_ranks(count, work))
+
+
+@attrs.define
+class Fate:
+    """Sends *number* to this process at the end of step *step*."""
+
+    step: int
+    number: int = signal.SIGKILL
+
+    def hit(self, position):
+        """Do it when it is time."""
+        if position.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def strike(experiment, fate):
+    """Let *fate* come in this process, which has no observers unless it is the first."""
+    experiment.setup()
+    step = experiment.engine.train_step
+
+    def train_step(batch, **options):
+        values = step(batch, **options)
+        fate.hit(experiment.engine.position)
+        return values
+
+    experiment.engine.train_step = train_step
+    return experiment
+
+
+def train_until(config, run_dir, fates):
+    """Return work for ranks: train, each to its own of *fates*, by rank."""
+
+    def work(rank):
+        with_checkpoint = any(Path(run_dir).glob("checkpoints/*/epoch_*/manifest.json"))
+        experiment = ExperimentManager(config, run_dir)
+        if rank in fates:
+            strike(experiment, fates[rank])
+        experiment.run(resume_from_checkpoint="latest" if with_checkpoint else None)
+
+    return work
+
+
+def weights_of(run_dir, pointer="final"):
+    """Return the weights that a run came to, put together."""
+    place = next((Path(run_dir) / "checkpoints").iterdir()) / pointer
+    return open_checkpoint(place).load(only="model")["model"]
+
+
+def metrics_of(run_dir):
+    """Return what was measured after each epoch."""
+    lines = [one for one in read_journal(Path(run_dir) / "metrics.jsonl") if one["event"] == "epoch"]
+    return [{name: one for name, one in line.items() if isinstance(one, float) and name != "at"} for line in lines]
+
+
+# ---------------------------------------------------------------------- whose samples are whose
+
+
+@given(length=st.integers(1, 40), parts=st.integers(1, 5), ranks=st.integers(1, 5))
+def test_every_sample_is_of_one_process_and_one_part(length, parts, ranks):
+    """Parts are those of `torch.chunk`; each is shared out evenly, in order, whatever the numbers are."""
+    cuts = [Cut(parts, rank, ranks) for rank in range(ranks)]
+    chunks = torch.arange(length).chunk(parts)
+
+    assert [len(one) for one in chunks] == cuts[0].sizes(length)
+    for number, chunk in enumerate(chunks):
+        shares = [list(cut.own(length)[number]) for cut in cuts]
+        assert chunk.tolist() == [row for share in shares for row in share]
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+# ---------------------------------------------------------------------- the same training as in one process
+
+SAME = [
+    pytest.param(2, {}, id="ddp"),
+    pytest.param(3, {"data": {"batch_size": 5}}, id="unequal pieces"),
+    pytest.param(2, {"training": {"accumulate": 2, "clip_norm": 0.5}}, id="accumulation and clipping"),
+    pytest.param(2, {"training": {"parallel": "fsdp", "clip_norm": 0.5, "accumulate": 2}}, id="fsdp"),
+    pytest.param(2, {"training": {"ema_decay": 0.9}, "scheduler": {"name": "CosineAnnealingLR"}}, id="average"),
+]
+
+
+@pytest.mark.parametrize(("ranks", "tables"), SAME)
+def test_several_processes_take_the_steps_of_one(ranks, tables, configure, tmp_path):
+    """Without dropout and batch statistics, which belong to each process, sums are all that differs."""
+    config = configure(**{"model": {"factory": "tiny:Calm"}, **tables})
+    one, several = tmp_path / "one", tmp_path / "several"
+    ExperimentManager(config, one).run()
+    assert [0] * ranks == gang(ranks, lambda _: ExperimentManager(config, several).run())
+
+    for name, tensor in weights_of(one).items():
+        torch.testing.assert_close(weights_of(several)[name], tensor, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: n + m)
+    for here, there in zip(metrics_of(one), metrics_of(several), strict=True):
+        assert here == pytest.approx(there, rel=1e-4, abs=1e-6)
+
+
+# ---------------------------------------------------------------------- killed anywhere
+
+SET_UPS = st.fixed_dictionaries(
+    {
+        "training": st.sampled_from(
+            [
+                {},
+                {"accumulate": 2, "clip_norm": 0.1},
+                {"ema_decay": 0.9, "precision": "bf16"},
+                {"precision": "fp16", "on_nonfinite": "skip"},
+                {"parallel": "fsdp"},
+                {"parallel": "fsdp", "precision": "bf16", "clip_norm": 0.1},
+            ]
+        ),
+        "scheduler": st.sampled_from([None, {"name": "OneCycleLR", "options": {"max_lr": 0.01}}]),
+        "data": st.sampled_from([{"batch_size": 4}, {"batch_size": 5, "workers": 1}]),
+    }
+)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=max(6, EXAMPLES // 4), suppress_health_check=list(HealthCheck))
+@given(
+    tables=SET_UPS,
+    ranks=st.sampled_from([2, 3]),
+    kills=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 2)), min_size=1, max_size=2),
+)
+def test_killed_anywhere_and_resumed_is_equal_to_the_bit(tables, ranks, kills, configure, tmp_path_factory, bits):
+    """Whichever process dies, and wherever: started again, all come to the weights of a run that nothing disturbed."""
+    config = configure(checkpoints=FREQUENT, **tables)
+    undisturbed, disturbed = (tmp_path_factory.mktemp(name) / "run" for name in ("undisturbed", "disturbed"))
+    assert [0] * ranks == gang(ranks, train_until(config, undisturbed, {}))
+    for step, rank in kills:
+        ends = gang(ranks, train_until(config, disturbed, {rank % ranks: Fate(step)}))
+        assert -signal.SIGKILL == ends[rank % ranks] or [0] * ranks == ends  # it may have been past that step
+    if not metrics_of(disturbed) or len(metrics_of(disturbed)) < 3:
+        assert [0] * ranks == gang(ranks, train_until(config, disturbed, {}))
+
+    assert bits(undisturbed) == bits(disturbed)
+
+
+# ---------------------------------------------------------------------- other numbers of processes
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_run_goes_on_in_other_numbers_of_processes(parallel, configure, tmp_path):
+    """Two, then three, then one: every sample of every epoch is seen once, and what differs is said."""
+    config = configure(model={"factory": "tiny:Calm"}, checkpoints=FREQUENT, training={"parallel": parallel})
+    one, moved, told = tmp_path / "one", tmp_path / "moved", tmp_path / "told.json"
+    ExperimentManager(config, one).run()
+
+    def go_on_until(step):
+        def work(rank):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", ResumeWarning)
+                try:
+                    train_until(config, moved, {rank: Fate(step, signal.SIGTERM)})(rank)
+                finally:
+                    told.write_text(json.dumps([str(one.message) for one in caught if "processes" in str(one.message)]))
+
+        return work
+
+    assert [143, 143] == gang(2, go_on_until(4))
+    assert [143, 143, 143] == gang(3, go_on_until(7))
+    assert "processes was 2, is 3" in told.read_text()
+    with pytest.warns(ResumeWarning, match="processes was 3, is 1"):
+        ExperimentManager(config, moved).resume_training()
+
+    for name, tensor in weights_of(one).items():
+        torch.testing.assert_close(weights_of(moved)[name], tensor, rtol=1e-4, atol=1e-6)
+    assert metrics_of(one)[-1] == pytest.approx(metrics_of(moved)[-1], rel=1e-4, abs=1e-6)
+    assert len(metrics_of(moved)) == 3
+
+
+def test_what_one_process_saved_several_go_on_from(configure, tmp_path, killer, killed):
+    """Each with a copy; shards are made of shards only."""
+    config = configure(model={"factory": "tiny:Calm"}, checkpoints=FREQUENT)
+    one, moved = tmp_path / "one", tmp_path / "moved"
+    ExperimentManager(config, one).run()
+    with pytest.raises(killed):
+        ExperimentManager(config, moved, observers=[killer(5)]).run()
+
+    sharded = configure(model={"factory": "tiny:Calm"}, checkpoints=FREQUENT, training={"parallel": "fsdp"})
+    assert [1, 1] == gang(2, train_until(sharded, moved, {}))
+    assert [0, 0] == gang(2, train_until(config, moved, {}))
+    for name, tensor in weights_of(one).items():
+        torch.testing.assert_close(weights_of(moved)[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+# ---------------------------------------------------------------------- signals, side effects, what is refused
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_process_stops_all_at_the_same_step(rank, configure, tmp_path, bits):
+    """They save together, leave with the signal's status, and go on as if nothing had been."""
+    config, run_dir, other = configure(), tmp_path / "run", tmp_path / "other"
+    assert [0, 0] == gang(2, train_until(config, other, {}))
+
+    assert [143, 143] == gang(2, train_until(config, run_dir, {rank: Fate(4, signal.SIGTERM)}))
+    stopped = open_checkpoint(run_dir / "checkpoints" / "model" / "latest").saved
+    assert (4, ("SIGTERM",)) == (stopped.step, stopped.reasons)
+    assert [0, 0] == gang(2, train_until(config, run_dir, {}))
+
+    assert bits(run_dir) == bits(other)
+
+
+def test_one_process_writes_and_tells(configure, tmp_path, watcher):
+    """The journal has each line once, and who watches hears from rank 0 only."""
+    run_dir, heard = tmp_path / "run", tmp_path / "heard"
+
+    def work(rank):
+        def note(*_):
+            with heard.open("a", encoding="utf-8") as file:
+                file.write(f"{rank} ")
+
+        ExperimentManager(configure(), run_dir, observers=[watcher(epoch_ended=note)]).run()
+
+    assert [0, 0] == gang(2, work)
+    assert "0 0 0 " == heard.read_text(encoding="utf-8")
+    lines = read_journal(run_dir / "metrics.jsonl")
+    assert [1, 2, 3] == [one["epoch"] for one in lines if one["event"] == "epoch"]
+    assert 1 == sum(one["event"] == "started" for one in lines)
+
+
+@pytest.mark.parametrize(
+    ("tables", "part"),
+    [
+        ({"training": {"save_on_error": True}}, "the others would wait"),
+        ({"training": {"parallel": "fsdp", "ema_decay": 0.9}}, "training.ema_decay does not go"),
+        ({"training": {"parallel": "fsdp", "precision": "fp16"}}, "take 'bf16'"),
+        ({"training": {"parallel": "fsdp", "shard_blocks": ["Conv2D"]}}, "Did you mean 'Conv2d'"),
+        (
+            {
+                "loss": {
+                    "preset": "default_segmentation",
+                    "config": {"scheduler": {"type": "adaptive", "params": {"method": "uncertainty"}}},
+                }
+            },
+            "weights of the loss that are learnt",
+        ),
+    ],
+)
+def test_what_several_processes_cannot_have_is_refused_before_work_starts(tables, part, configure, tmp_path):
+    """By all of them, with a way out."""
+
+    def work(rank):
+        with pytest.raises(ConfigError, match=part):
+            ExperimentManager(configure(**tables), tmp_path / "run").setup()
+
+    assert [0, 0] == gang(2, work)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_rank_0_ends_all(trained_copy, configure):
+    """The run has checkpoints already; the others do not wait for what never comes."""
+    expected = {0: (RunError, "holds checkpoints already"), 1: (RunError, "holds checkpoints already")}
+
+    def work(rank):
+        kind, words = expected[rank]
+        with pytest.raises(kind, match=words):
+            ExperimentManager(configure(), trained_copy).run()
+
+    assert [0, 0] == gang(2, work)
+
+
+def test_a_run_that_another_process_trains_is_busy_for_all(configure, tmp_path, watcher):
+    """Rank 0 says why; the others say that rank 0 failed."""
+    run_dir = tmp_path / "run"
+
+    def intrude(*_):
+        def work(rank):
+            with pytest.raises(RankError if rank else RunBusyError, match="another process is training"):
+                ExperimentManager(configure(), run_dir).run()
+
+        assert [0, 0] == gang(2, work)
+
+    ExperimentManager(configure(), run_dir, observers=[watcher(run_started=intrude)]).run()
+
+
+def test_processes_that_cannot_be_found_are_told(configure, tmp_path, monkeypatch):
+    """WORLD_SIZE is set, and nothing else that torchrun sets."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ConfigError, match="start them with torchrun, or unset WORLD_SIZE"):
+        ExperimentManager(configure(), tmp_path / "run").setup()
+    with pytest.raises(ConfigError, match="2 processes train, and a TrainingManager is for one"):
+        TrainingManager(tmp_path / "owned", "net")
+
+
+@pytest.mark.slow
+def test_torchrun_starts_dead_processes_again(tmp_path, config_file, configure, bits):
+    """`torchrun --max-restarts 1 … mlc train --auto-resume`: one is killed, all start again, and no bit differs."""
+    command = Path(sys.executable).with_name("mlc")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(LAB), *sys.path])}
+    config = config_file(
+        checkpoints=FREQUENT, data={"factory": "tiny:Fatal", "options": {"mark": str(tmp_path / "mark")}}
+    )
+    run_dir = tmp_path / "run"
+    words = ["--max-restarts", "1", "--no-python", command, "train", config, "--run-dir", run_dir, "--auto-resume"]
+    done = subprocess.run([*torchrun, *words], env=environment, capture_output=True, text=True, timeout=120)
+    assert 0 == done.returncode, done.stderr
+
+    assert (tmp_path / "mark").exists()
+    assert 1 == done.stdout.count("After the last epoch")
+    undisturbed = tmp_path / "undisturbed"
+    assert [0, 0] == gang(2, train_until(configure(checkpoints=FREQUENT), undisturbed, {}))
+    assert bits(undisturbed)[1:] == bits(run_dir)[1:]
+    for name, tensor in weights_of(undisturbed).items():
+        assert torch.equal(weights_of(run_dir)[name], tensor)
