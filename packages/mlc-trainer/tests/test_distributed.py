@@ -14,13 +14,14 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlc_core import open_checkpoint
 from mlc_trainer import (
     ConfigError,
     ExperimentManager,
+    ModelManager,
     PreemptedError,
     ResumeWarning,
     RunBusyError,
@@ -191,6 +192,7 @@ def test_several_processes_take_the_steps_of_one(ranks, tables, configure, tmp_p
 
 SET_UPS = st.fixed_dictionaries(
     {
+        "model": st.sampled_from([{"factory": "tiny:Net"}, {"factory": "tiny:Wide"}]),
         "training": st.sampled_from(
             [
                 {},
@@ -214,6 +216,7 @@ SET_UPS = st.fixed_dictionaries(
     ranks=st.sampled_from([2, 3]),
     kills=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 2)), min_size=1, max_size=2),
 )
+@example(tables={"model": {"factory": "tiny:Wide"}}, ranks=3, kills=[(3, 1)])  # buckets are laid out anew in a process
 def test_killed_anywhere_and_resumed_is_equal_to_the_bit(tables, ranks, kills, configure, tmp_path_factory, bits):
     """Whichever process dies, and wherever: started again, all come to the weights of a run that nothing disturbed."""
     config = configure(checkpoints=FREQUENT, **tables)
@@ -222,7 +225,7 @@ def test_killed_anywhere_and_resumed_is_equal_to_the_bit(tables, ranks, kills, c
     for step, rank in kills:
         ends = gang(ranks, train_until(config, disturbed, {rank % ranks: Fate(step)}))
         assert -signal.SIGKILL == ends[rank % ranks] or [0] * ranks == ends  # it may have been past that step
-    if not metrics_of(disturbed) or len(metrics_of(disturbed)) < 3:
+    if len(metrics_of(disturbed)) < 3:
         assert [0] * ranks == gang(ranks, train_until(config, disturbed, {}))
 
     assert bits(undisturbed) == bits(disturbed)
@@ -245,13 +248,16 @@ def test_a_run_goes_on_in_other_numbers_of_processes(parallel, configure, tmp_pa
                 try:
                     train_until(config, moved, {rank: Fate(step, signal.SIGTERM)})(rank)
                 finally:
-                    told.write_text(json.dumps([str(one.message) for one in caught if "processes" in str(one.message)]))
+                    with told.open("a", encoding="utf-8") as file:
+                        file.writelines(f"{rank}: {one.message}\n" for one in caught if "processes" in str(one.message))
 
         return work
 
     assert [143, 143] == gang(2, go_on_until(4))
     assert [143, 143, 143] == gang(3, go_on_until(7))
-    assert "processes was 2, is 3" in told.read_text()
+    (line,) = told.read_text(encoding="utf-8").splitlines()
+    assert line.startswith("0: going on from ")
+    assert "processes was 2, is 3" in line
     with pytest.warns(ResumeWarning, match="processes was 3, is 1"):
         ExperimentManager(config, moved).resume_training()
 
@@ -274,6 +280,23 @@ def test_what_one_process_saved_several_go_on_from(configure, tmp_path, killer, 
     assert [0, 0] == gang(2, train_until(config, moved, {}))
     for name, tensor in weights_of(one).items():
         torch.testing.assert_close(weights_of(moved)[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_what_several_processes_trained_one_uses(parallel, configure, tmp_path, mlc):
+    """Its weights are put together: measured, evaluated from the command line, and exported."""
+    run_dir = tmp_path / "run"
+    config = configure(training={"parallel": parallel})
+    assert [0, 0] == gang(2, train_until(config, run_dir, {}))
+    final = run_dir / "checkpoints" / "model" / "final"
+    last = metrics_of(run_dir)[-1]
+
+    found = ModelManager.from_checkpoint(final).evaluate()
+    assert found == pytest.approx({name: last[name] for name in found}, rel=1e-4, abs=1e-6)
+    assert ExperimentManager.load_best_model(run_dir).evaluate() == pytest.approx(found, rel=1e-4, abs=1e-6)
+    told = mlc("evaluate", run_dir, "--json")
+    assert json.loads(told.out)["metrics"] == pytest.approx(found, rel=1e-4, abs=1e-6)
+    assert ModelManager.from_checkpoint(final).save(tmp_path / "net.safetensors").is_file()
 
 
 # ---------------------------------------------------------------------- signals, side effects, what is refused

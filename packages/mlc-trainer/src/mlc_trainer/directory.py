@@ -14,6 +14,7 @@ import attrs
 
 from mlc_core.storage.files import failures
 from mlc_trainer.config_files import as_data, read_config
+from mlc_trainer.distributed import ALONE
 from mlc_trainer.errors import RunBusyError, RunError
 from mlc_trainer.files import replace_file
 
@@ -98,7 +99,7 @@ class RunDirectory:
         return False
 
     @contextmanager
-    def busy(self, world: World) -> Iterator[None]:
+    def busy(self, world: World = ALONE) -> Iterator[None]:
         """Keep other processes than those of *world* from training here; the kernel frees the run if this one dies.
 
         Raises:

@@ -285,7 +285,7 @@ class ExperimentManager:
                 raise RunError(msg)
             return None, ()
         source, changed = self.restore(checkpoint)
-        if changed:
+        if changed and self._world.is_first:
             what = "; ".join(changed)
             msg = f"going on from {source}, and the rest need not be equal to the bit: {what}"
             warnings.warn(msg, ResumeWarning, stacklevel=4)

@@ -42,6 +42,21 @@ class Calm(nn.Module):
         return last(first(image).relu())
 
 
+class Wide(Net):
+    """So many weights that gradients are averaged in several buckets, which are not filled in the order of layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.mixing = nn.ModuleList(nn.Linear(64, 64 * 64) for _ in range(2))
+
+    def forward(self, image):
+        """Return logits."""
+        flat = image.flatten(1)
+        for layer in reversed(self.mixing):
+            flat = torch.einsum("bij,bj->bi", layer(flat).view(-1, 64, 64), flat).tanh()
+        return super().forward(flat.view_as(image))
+
+
 class Restless(Net):
     """Draws when it is only measured, too."""
 

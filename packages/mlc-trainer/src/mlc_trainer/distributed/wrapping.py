@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mlc_trainer.config import TrainingConfig
 
-__all__ = ["gathering", "make_parallel"]
+__all__ = ["gathering", "make_parallel", "shard"]
 
 
 def make_parallel(model: nn.Module, training: TrainingConfig, device: torch.device) -> nn.Module:
