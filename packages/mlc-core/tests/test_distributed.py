@@ -304,6 +304,17 @@ def test_rank_0_decides_with_its_own_metrics(results, tmp_path):
     assert "epoch_1" == results("loaded", 2, place=tmp_path, options=options)[1]["name"]
 
 
+def test_all_ranks_hear_what_the_strategy_of_rank_0_says(results, tmp_path):
+    """At every moment, whatever moment the others think it is; pins and pointers are rank 0's doing, errors all's."""
+    found = results("asked", 2, place=tmp_path)
+
+    assert found[0] == found[1]
+    assert [3, 6] == [step for step, reason in enumerate(found[0]["answers"], start=1) if reason]
+    assert [3, 6] == found[0]["held"]  # one is kept, and a pinned one
+    assert ["CheckpointNotFoundError", "ConfigurationError"] == found[0]["wrong"]
+    assert "step_6" in (tmp_path / "net" / "chosen").resolve().name
+
+
 def test_one_checkpoint_is_kept(results, tmp_path):
     """The second save removes the first, once it is durable."""
     found = results("trained", 2, place=tmp_path, epochs=2, max_checkpoints=1)

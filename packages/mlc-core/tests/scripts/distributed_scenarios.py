@@ -14,6 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
+from mlc_core import save_strategies
 from mlc_core.distributed import (
     DistributedCheckpointManager,
     ShardedLoadPlanner,
@@ -22,7 +23,7 @@ from mlc_core.distributed import (
     ShardedWriter,
     open_sharded,
 )
-from mlc_core.errors import ConfigurationError, DiskFullError
+from mlc_core.errors import CheckpointError, ConfigurationError, DiskFullError
 from mlc_core.storage.local import LocalStaging
 
 
@@ -386,3 +387,32 @@ def misfit(place, kind):
     except Exception as error:
         return [type(error).__name__, str(error), before == fingerprint(model.state_dict())]
     return None
+
+
+def asked(place):
+    """Ask at every step whether to save, each rank with a step of its own; keep the first, point to the second."""
+    model, optimizer, _ = build(how="plain")
+    strategy = save_strategies().make("interval", every=3, unit="steps")
+    manager = DistributedCheckpointManager(place, "net", strategy, 1)
+    rank, answers = dist.get_rank(), []
+    for step in range(1, 8):
+        reason = manager.due(epoch=0, step=step + 10 * rank, epoch_ended=False)
+        answers.append(reason)
+        if reason:
+            manager.save_checkpoint(model, optimizer, None, 0, step=step, epoch_ended=False, reason=reason)
+        if step == 3:
+            manager.pin(manager.list_checkpoints()[0].name)
+    manager.set_pointer("chosen", manager.list_checkpoints()[-1].name)
+    held = [one.step for one in manager.list_checkpoints()]
+    manager.unpin(manager.list_checkpoints()[0].name)
+    return {"answers": answers, "held": held, "wrong": _refusals(manager)}
+
+
+def _refusals(manager):
+    found = []
+    for ask in (lambda: manager.pin("nothing"), lambda: manager.due(epoch=-1)):
+        try:
+            ask()
+        except CheckpointError as error:
+            found.append(type(error).__name__)
+    return found

@@ -14,7 +14,6 @@ import attrs
 
 from mlc_core.storage.files import failures
 from mlc_trainer.config_files import as_data, read_config
-from mlc_trainer.distributed import ALONE
 from mlc_trainer.errors import RunBusyError, RunError
 from mlc_trainer.files import replace_file
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlc_trainer.config import ExperimentConfig
-    from mlc_trainer.distributed import World
 
 __all__ = ["RunDirectory"]
 
@@ -99,31 +97,27 @@ class RunDirectory:
         return False
 
     @contextmanager
-    def busy(self, world: World = ALONE) -> Iterator[None]:
-        """Keep other processes than those of *world* from training here; the kernel frees the run if this one dies.
+    def busy(self) -> Iterator[None]:
+        """Keep other processes from training here; the kernel frees the run if this one dies.
 
         Raises:
             RunBusyError: If one does already.
             StorageError: If the directory cannot be made or locked.
         """
-        descriptor = world.first(self._hold)
-        try:
-            yield
-        finally:
-            if world.is_first and descriptor in HELD:  # not so in a forked child
-                HELD.remove(descriptor)
-                os.close(descriptor)
-
-    def _hold(self) -> int:
         with failures(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            if not _lock(descriptor):
-                os.close(descriptor)
-                msg = f"another process is training in {self.path}; wait for it, or choose another run directory"
-                raise RunBusyError(msg)
         HELD.add(descriptor)
-        return descriptor
+        try:
+            with failures(self.path):
+                if not _lock(descriptor):
+                    msg = f"another process is training in {self.path}; wait for it, or choose another run directory"
+                    raise RunBusyError(msg)
+            yield
+        finally:
+            if descriptor in HELD:  # not so in a forked child
+                HELD.remove(descriptor)
+                os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:

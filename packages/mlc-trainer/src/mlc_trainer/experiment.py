@@ -248,7 +248,7 @@ class ExperimentManager:
         self, checkpoint: Path | str | None, *, total: int | None = None, more: int | None = None
     ) -> dict[str, float]:
         self.setup()
-        with self.directory.busy(self._world):
+        with self._world.hold(self.directory.busy):
             source, changed = self._begin(checkpoint)
             if more is not None:
                 if self._stopping is not None and self._stopping.reason is not None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlc_trainer.precision import Precision
 
 __all__ = [
+    "change_tensors",
     "device_of",
     "lay_out",
     "loss_values",

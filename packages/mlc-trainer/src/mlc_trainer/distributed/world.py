@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
@@ -16,6 +16,7 @@ from mlc_trainer.errors import ConfigError, RankError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
@@ -91,6 +92,21 @@ class World:
                 msg = f"rank {rank} failed, and the others stop with it: {one}"
                 raise RankError(msg)
         return cast("T", result)
+
+    @contextmanager
+    def hold(self, enter: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
+        """Keep what *enter* returns entered on rank 0, while all are in this context.
+
+        Raises:
+            RankError: As `first`.
+        """
+        with ExitStack() as held:
+
+            def enter_here() -> None:
+                held.enter_context(enter())
+
+            self.first(enter_here)
+            yield
 
     def highest(self, number: int) -> int:
         """Return the highest *number* of all.
