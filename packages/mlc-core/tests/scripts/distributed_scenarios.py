@@ -23,8 +23,9 @@ from mlc_core.distributed import (
     ShardedWriter,
     open_sharded,
 )
-from mlc_core.errors import CheckpointError, ConfigurationError, DiskFullError
+from mlc_core.errors import ConfigurationError, DiskFullError
 from mlc_core.storage.local import LocalStaging
+from mlc_hooks import MlcError
 
 
 class Net(nn.Module):
@@ -413,6 +414,6 @@ def _refusals(manager):
     for ask in (lambda: manager.pin("nothing"), lambda: manager.due(epoch=-1)):
         try:
             ask()
-        except CheckpointError as error:
+        except MlcError as error:
             found.append(type(error).__name__)
     return found

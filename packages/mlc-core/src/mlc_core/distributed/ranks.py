@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 import torch
@@ -80,8 +80,13 @@ class Ranks:
             dist.broadcast(flag, src=dist.get_global_rank(self.group, 0), group=self.group)
         if not flag:
             return None
-        result: T | None = self.first(lambda: self._settle([done], error)[0])
-        return result
+
+        def tell() -> T | None:
+            if error is not None:
+                raise error
+            return cast("T | None", done)
+
+        return self.first(tell)
 
     def all(self, work: Callable[[], T]) -> list[T]:
         """Let every rank do *work*, and return what each returned, in their order."""
