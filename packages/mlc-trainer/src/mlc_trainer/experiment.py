@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +15,15 @@ from mlc_trainer.catalogs import make_observers
 from mlc_trainer.config_files import as_data
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.engine import Position
-from mlc_trainer.errors import ResumeWarning, RunError
+from mlc_trainer.errors import RunError
 from mlc_trainer.loop import Loop
 from mlc_trainer.measure import measure
 from mlc_trainer.models import ModelManager
 from mlc_trainer.observers import Journal, RunRecord
 from mlc_trainer.precision import Precision
 from mlc_trainer.rates import check_horizon
-from mlc_trainer.saving import RunCheckpoints
+from mlc_trainer.resume_report import as_facts
+from mlc_trainer.saving import RunCheckpoints, warn_of_differences
 from mlc_trainer.stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mlc_trainer.data import Batches
     from mlc_trainer.engine import Engine
     from mlc_trainer.observers import Observer
+    from mlc_trainer.resume_report import ResumeReport
 
 __all__ = ["ExperimentManager"]
 
@@ -56,6 +57,8 @@ class ExperimentManager:
 
     engine: Engine
     checkpoints: CheckpointManager
+    resume_report: ResumeReport | None = None
+    """What the last resume came to; None where nothing was resumed yet."""
 
     def __init__(self, config: ExperimentConfig, run_dir: Path | str, *, observers: Sequence[Observer] = ()) -> None:
         self.config = config
@@ -151,8 +154,8 @@ class ExperimentManager:
         """
         return self._run("latest", more=num_epochs)
 
-    def restore(self, checkpoint: Path | str) -> tuple[str, Sequence[str]]:
-        """Load *checkpoint* whole, and return its name and what is not as it was when it was saved.
+    def restore(self, checkpoint: Path | str) -> ResumeReport:
+        """Load *checkpoint* whole, and return what was restored, what was not, and what is not as it was.
 
         Args:
             checkpoint: A path, or a name here: `epoch_3`, `best`, `latest`, `final`.
@@ -218,7 +221,7 @@ class ExperimentManager:
     ) -> dict[str, float]:
         self.setup()
         with self.directory.busy():
-            source, changed = self._begin(checkpoint)
+            self.resume_report = self._begin(checkpoint)
             if more is not None:
                 if self._stopping is not None and self._stopping.reason is not None:
                     msg = f"training ended early: {self._stopping.reason}; begin a run with a larger patience"
@@ -232,13 +235,12 @@ class ExperimentManager:
                 model_name=self.config.model.name,
                 num_epochs=total,
                 batches_per_epoch=len(self._training),
-                resumed_from=source,
-                differences=changed,
+                **as_facts(self.resume_report),
                 config=as_data(self.config),
             )
             return self._watched(record)
 
-    def _begin(self, checkpoint: Path | str | None) -> tuple[str | None, Sequence[str]]:
+    def _begin(self, checkpoint: Path | str | None) -> ResumeReport | None:
         if checkpoint is None:
             if self.checkpoints.list_checkpoints():
                 msg = (
@@ -252,13 +254,10 @@ class ExperimentManager:
                     "begin anew, or say resume_from_checkpoint"
                 )
                 raise RunError(msg)
-            return None, ()
-        source, changed = self.restore(checkpoint)
-        if changed:
-            what = "; ".join(changed)
-            msg = f"going on from {source}, and the rest need not be equal to the bit: {what}"
-            warnings.warn(msg, ResumeWarning, stacklevel=4)
-        return source, changed
+            return None
+        report = self.restore(checkpoint)
+        warn_of_differences(report, depth=4)
+        return report
 
     def _lay_out(self, total: int) -> None:
         """Make sure that *total* epochs can be trained, and write down what is going to be."""
@@ -268,6 +267,7 @@ class ExperimentManager:
         self.config = attrs.evolve(self.config, training=training)
         self._saving.config = self.config
         self.directory.write(self.config, self._run_id)
+        self.directory.write_environment(self._saving.environment())
 
     def _watched(self, record: RunRecord) -> dict[str, float]:
         """Train, and tell everyone of the beginning and the end, whatever the end is."""

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from mlc_trainer.metrics import Metric
     from mlc_trainer.precision import Precision
 
-__all__ = ["device_of", "lay_out", "loss_values", "measure", "split", "take_up", "to_channels_last"]
+__all__ = ["FORMATS", "device_of", "lay_out", "loss_values", "measure", "split", "take_up", "to_channels_last"]
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""The layout with the channels last, by the number of dimensions."""
 
 
 def split(batch: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,8 @@ from mlc_trainer import environment
 from mlc_trainer.config_files import as_data, settings_that_matter
 from mlc_trainer.errors import ResumeWarning
 from mlc_trainer.measure import take_up
+from mlc_trainer.provenance import Provenance, factories_of
+from mlc_trainer.resume_report import ResumeReport, report_resume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +48,12 @@ class RunCheckpoints:
     """Where training stood when that was saved or restored."""
     metrics: dict[str, float] = attrs.field(factory=dict)
     """What was saved with it."""
+    provenance: Provenance = attrs.field(init=False)
+    """Where the run comes from."""
+
+    @provenance.default
+    def _look_around(self) -> Provenance:
+        return Provenance(factories_of(self.config))
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -68,7 +76,7 @@ class RunCheckpoints:
             step=position.step,
             epoch_ended=ended,
             reason=reason,
-            items={**self.parts, "experiment": as_data(self.config), "environment": self._environment()},
+            items={**self.parts, "experiment": as_data(self.config), "environment": self.environment()},
         )
         self.at, self.saved, self.metrics = Path(str(location)).name, position, dict(metrics or {})
         self.source = self.at
@@ -88,8 +96,8 @@ class RunCheckpoints:
         assert self.source is not None
         self.restore(self.source)
 
-    def restore(self, checkpoint: Path | str) -> tuple[str, Sequence[str]]:
-        """Load *checkpoint* whole, and return its name and what is not as it was when it was saved.
+    def restore(self, checkpoint: Path | str) -> ResumeReport:
+        """Load *checkpoint* whole, and return what came of it.
 
         Raises:
             CheckpointNotFoundError: If there is none, or it was not saved by a run.
@@ -115,16 +123,23 @@ class RunCheckpoints:
         is_here = found.saved.id in {one.id for one in self.manager.list_checkpoints()}
         self.at = found.saved.name if is_here else None
         self.saved, self.metrics = engine.position, dict(found.saved.metrics)
-        before = {**settings_that_matter(found.state["experiment"]), **found.state["environment"]}
-        now = {**settings_that_matter(as_data(self.config)), **self._environment()}
-        return found.saved.name, environment.differences(before, now)
+        return report_resume(
+            found.saved,
+            found.state,
+            position=engine.position,
+            before={**settings_that_matter(found.state["experiment"]), **found.state["environment"]},
+            now={**settings_that_matter(as_data(self.config)), **self.environment()},
+            passed_over=found.passed_over,
+        )
 
     @property
     def _scheduler(self) -> Any:
         return None if self.engine.rate is None else self.engine.rate.scheduler
 
-    def _environment(self) -> Mapping[str, Any]:
-        return {**environment.fingerprint(self.engine.device), "training samples": self.samples}
+    def environment(self) -> dict[str, Any]:
+        """Return what else the bits depend on, and where the run comes from."""
+        found = environment.fingerprint(self.engine.device, self.engine.model)
+        return {**found, "training samples": self.samples, **self.provenance.facts}
 
 
 def check_parts(
@@ -147,12 +162,13 @@ def check_parts(
             raise MismatchError(msg)
 
 
-def restore_owned(manager: CheckpointManager, latest: Path | str, engine: Engine, scheduler: Any) -> dict[str, Any]:
+def restore_owned(
+    manager: CheckpointManager, latest: Path | str, engine: Engine, scheduler: Any, *, now: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], ResumeReport]:
     """Load *latest*, saved in a loop that its user owns, into *engine* and *scheduler*.
 
     Returns:
-        How many batches of the epoch were `given` out, the `values` of the last step, and options and environment as
-        they were `before`.
+        What the manager knew, and what came of it, with what was before held against options and environment *now*.
 
     Raises:
         CheckpointNotFoundError, CorruptCheckpointError, MismatchError: If it has other parts, or was changed.
@@ -164,15 +180,14 @@ def restore_owned(manager: CheckpointManager, latest: Path | str, engine: Engine
         raise MismatchError(msg)
     manager.load_checkpoint(latest, engine.model, engine.optimizer, scheduler, items=dict(engine.parts), strict=True)
     take_up(engine.optimizer)
-    own = found.state["manager"]
+    own: Mapping[str, Any] = found.state["manager"]
     before = {**own["options"], **found.state["environment"]}
-    return {"given": own["given"], "values": own["values"], "before": before}
+    return own, report_resume(found.saved, found.state, position=engine.position, before=before, now=now)
 
 
-def warn_of_differences(latest: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[str]:
-    """Return what differs between *before* and *now*, and warn of it where there is something."""
-    changed = environment.differences(before, now)
+def warn_of_differences(report: ResumeReport, *, depth: int) -> None:
+    """Warn, as of the caller *depth* calls up, where a resume need not lead to the same bits."""
+    changed = [str(one) for one in report.differences if one.matters]
     if changed:
-        msg = f"going on from {latest}, and the rest need not be equal to the bit: {'; '.join(changed)}"
-        warnings.warn(msg, ResumeWarning, stacklevel=4)
-    return changed
+        what = f"going on from {report.checkpoint}, and the rest need not be equal to the bit"
+        warnings.warn(f"{what}: {'; '.join(changed)}", ResumeWarning, stacklevel=depth + 1)

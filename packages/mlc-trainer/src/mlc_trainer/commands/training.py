@@ -67,6 +67,7 @@ def resume(run_dir: Path, epochs: int | None, prove: Path | None, *, as_json: bo
     epoch too. What is not as it was when the checkpoint was saved (another version, another number of threads) is
     named, because then the rest need not be equal to the bit.
     """
+    from mlc_trainer.commands.resuming import ResumeTable
     from mlc_trainer.directory import RunDirectory
     from mlc_trainer.experiment import ExperimentManager
 
@@ -75,7 +76,8 @@ def resume(run_dir: Path, epochs: int | None, prove: Path | None, *, as_json: bo
         _prove(RunDirectory(run_dir).read_config(), prove, as_json=as_json)
         return
     with plain_warnings():
-        experiment = ExperimentManager.from_run(run_dir, observers=_screen(as_json=as_json))
+        watching = () if as_json else (ResumeTable(), *_screen(as_json=as_json))
+        experiment = ExperimentManager.from_run(run_dir, observers=watching)
         _report(experiment, experiment.resume_training(epochs), as_json=as_json)
 
 
@@ -100,10 +102,12 @@ def _screen(*, as_json: bool) -> tuple[Observer, ...]:
 
 def _report(experiment: ExperimentManager, metrics: dict[str, float], *, as_json: bool) -> None:
     checkpoints = experiment.checkpoints
+    report = experiment.resume_report
     facts = {
         "run_dir": str(experiment.directory.path),
         "best": str(checkpoints.get_best_checkpoint_path()),
         "latest": str(checkpoints.get_latest_checkpoint_path()),
+        "resume": None if report is None else report.as_data(),
     }
     print_metrics("After the last epoch", metrics, facts, as_json=as_json)
     if not as_json:
