@@ -33,7 +33,7 @@ prove_option = click.option(
 @prove_option
 @json_option
 def train(config: Path, run_dir: Path | None, settings: tuple[str, ...], prove: Path | None, *, as_json: bool) -> None:
-    """Train a model from CONFIG, a TOML or JSON file.
+    """Train a model from CONFIG, a TOML, JSON or YAML file.
 
     The run directory gets the resolved configuration, a journal (metrics.jsonl) and checkpoints: the latest state
     after every epoch, the best, and whatever the save strategy asks for. If the process dies, `mlc resume RUN_DIR`
