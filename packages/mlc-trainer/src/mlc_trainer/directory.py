@@ -52,6 +52,11 @@ class RunDirectory:
         """The resolved configuration."""
         return self.path / "config.json"
 
+    @property
+    def branch_file(self) -> Path:
+        """Where the run went on from an older checkpoint, if it did."""
+        return self.path / "branch.json"
+
     def read_id(self) -> str:
         """Return the id of the run, the same after any restart; a new one where nothing was written yet."""
         file = self.path / "run_id"

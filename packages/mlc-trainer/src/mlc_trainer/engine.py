@@ -18,6 +18,7 @@ from mlc_trainer.averaging import average
 from mlc_trainer.errors import NonFiniteLossError, NonFiniteStepError
 from mlc_trainer.means import RunningMeans
 from mlc_trainer.measure import lay_out, loss_values, split
+from mlc_trainer.modes import modes_of, restore_modes
 from mlc_trainer.precision import Precision
 from mlc_trainer.randomness import STEP, mix, seed_generators
 
@@ -68,6 +69,8 @@ class Engine:
         memory_format: How images are laid out.
         compiled: Whether the model is compiled.
         on_nonfinite: What to do with a batch whose loss or gradient is not finite.
+        keep_modes: Whether a model that somebody put into evaluation mode meanwhile is put back, module by module, as
+            it is now; else its modes are left to its user.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Engine:
         channels_last: bool = False,
         compiled: bool = False,
         on_nonfinite: Literal["stop", "skip", "rollback"] = "stop",
+        keep_modes: bool = True,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -111,6 +115,7 @@ class Engine:
         self._in_a_row = 0
         self._refused = 0
         self._avoided: set[tuple[int, int]] = set()
+        self._modes = modes_of(model) if keep_modes and model.training else None
 
     # ------------------------------------------------------------------ a step
 
@@ -125,8 +130,8 @@ class Engine:
         """
         inputs, targets = self._put(batch)
         seed_generators(mix(self.position.step, after=self._mixed), self.device)
-        if not self.model.training:
-            self.model.train()
+        if self._modes is not None and not self.model.training:
+            restore_modes(self._modes)
         if (self.position.epoch, self.position.batch) in self._avoided:
             return self._pass_over()
         self.torn = True

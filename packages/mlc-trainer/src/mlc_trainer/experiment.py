@@ -11,6 +11,7 @@ import attrs
 
 from mlc_hooks import open_door
 from mlc_trainer import assembly, environment, events
+from mlc_trainer.branching import go_on, take_off_final
 from mlc_trainer.catalogs import make_observers
 from mlc_trainer.config_files import as_data
 from mlc_trainer.directory import RunDirectory
@@ -145,6 +146,8 @@ class ExperimentManager:
     def resume_training(self, num_epochs: int | None = None) -> dict[str, float]:
         """Go on from the latest checkpoint for *num_epochs* more epochs, or to the configured total.
 
+        Where a run was made to go on from an older one and nothing was saved since, that one is the latest.
+
         In the middle of an epoch, that epoch is the first of them. The new total is kept in the run's configuration, so
         that a run which is killed once more goes on to it.
 
@@ -229,6 +232,8 @@ class ExperimentManager:
                 total = self.engine.position.epoch + more
             total = self.config.training.num_epochs if total is None else total
             self._lay_out(total)
+            if self.engine.position.epoch < total:
+                take_off_final(self._saving)
             record = RunRecord(
                 id=self._run_id,
                 directory=self.directory.path,
@@ -255,7 +260,7 @@ class ExperimentManager:
                 )
                 raise RunError(msg)
             return None
-        report = self.restore(checkpoint)
+        report = go_on(self._saving, checkpoint, self.directory.branch_file)
         warn_of_differences(report, depth=4)
         return report
 

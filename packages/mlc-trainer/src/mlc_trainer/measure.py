@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlc_trainer.errors import ConfigError
+from mlc_trainer.modes import modes_of, restore_modes
 from mlc_trainer.randomness import MEASURE, mix, seed_generators
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def measure(
     """
     sums: dict[str, Tensor] = {}
     samples = 0
-    modes = [(one, one.training) for one in model.modules()]  # parts that are frozen stay so
+    modes = modes_of(model)  # parts that are frozen stay so
     model.eval()
     try:
         with torch.no_grad():
@@ -116,8 +117,7 @@ def measure(
                 if metric is not None:
                     metric.update(prediction, targets)
     finally:
-        for one, was_training in modes:
-            one.training = was_training
+        restore_modes(modes)
     if not samples:
         msg = "there is no batch to measure on"
         raise ConfigError(msg)

@@ -20,7 +20,7 @@ from mlc_trainer.resume_report import ResumeReport, report_resume
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlc_core import CheckpointManager
+    from mlc_core import CheckpointManager, Saved
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.engine import Engine, Position
 
@@ -48,6 +48,8 @@ class RunCheckpoints:
     """Where training stood when that was saved or restored."""
     metrics: dict[str, float] = attrs.field(factory=dict)
     """What was saved with it."""
+    loaded: Saved | None = None
+    """The record of what was restored last."""
     provenance: Provenance = attrs.field(init=False)
     """Where the run comes from."""
 
@@ -122,7 +124,7 @@ class RunCheckpoints:
         self.source = checkpoint if is_path else found.saved.name
         is_here = found.saved.id in {one.id for one in self.manager.list_checkpoints()}
         self.at = found.saved.name if is_here else None
-        self.saved, self.metrics = engine.position, dict(found.saved.metrics)
+        self.saved, self.metrics, self.loaded = engine.position, dict(found.saved.metrics), found.saved
         return report_resume(
             found.saved,
             found.state,

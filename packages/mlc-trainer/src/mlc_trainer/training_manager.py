@@ -178,8 +178,9 @@ class TrainingManager(TrainingSetup):
     ) -> Mapping[str, float | Tensor]:
         """Train *model* on *batch*, a pair of input and target, and return the loss and its components.
 
-        They are tensors without dimensions, still on the device: `float()` waits for it. For a batch that was passed
-        over there are none.
+        The model is trained in the mode it is in: what was frozen by `eval()`, a part or all of it, stays so until
+        `train()` is called. The values are tensors without dimensions, still on the device: `float()` waits for it.
+        For a batch that was passed over there are none.
 
         Raises:
             RunError: If model or optimizer are others than before.
@@ -290,6 +291,7 @@ class TrainingManager(TrainingSetup):
             device=device,
             seed=self._seed,
             loss_scheduler=None if schedule is None else make_loss_scheduler(self.loss_function, schedule, optimizer),
+            keep_modes=False,  # in a loop of one's own they are one's own
             **self._engine_options,
         )
         return self._engine
