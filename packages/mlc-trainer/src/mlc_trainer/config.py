@@ -153,6 +153,8 @@ class CheckpointsConfig:
     monitor_metric: str = "val_loss"
     mode: Literal["min", "max"] = attrs.field(default="min", validator=_one_of("min", "max"))
     """Whether less or more of it is better."""
+    asynchronous: bool = False
+    """Copy the state and go on training while it is written; needs memory for one state more."""
 
 
 @attrs.frozen(kw_only=True)

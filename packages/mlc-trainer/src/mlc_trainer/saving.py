@@ -16,6 +16,7 @@ from mlc_trainer.errors import ResumeWarning
 from mlc_trainer.measure import take_up
 from mlc_trainer.provenance import Provenance, factories_of
 from mlc_trainer.resume_report import ResumeReport, report_resume
+from mlc_trainer.under_way import SaveUnderWay, settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +51,10 @@ class RunCheckpoints:
     """What was saved with it."""
     loaded: Saved | None = None
     """The record of what was restored last."""
+    under_way: SaveUnderWay | None = None
+    """What is being saved in the background."""
+    untold: list[tuple[Position, str]] = attrs.field(factory=list)
+    """What was saved in the background, and nobody was told of yet."""
     provenance: Provenance = attrs.field(init=False)
     """Where the run comes from."""
 
@@ -62,14 +67,18 @@ class RunCheckpoints:
         """Whatever has a state beside model, optimizer and learning rate."""
         return {**self.engine.parts, **self.more_parts}
 
-    def save(self, reason: str, *, metrics: Mapping[str, float] | None = None) -> str:
+    def save(self, reason: str, *, metrics: Mapping[str, float] | None = None, later: bool = False) -> str | None:
         """Save where training stands, with the *metrics* of an epoch at its end, and return the checkpoint's location.
 
+        With *later* it is written in the background, and None is returned. What was begun before comes first.
+
         Raises:
-            DiskFullError, StorageError: If it cannot be written.
+            DiskFullError, StorageError: If it cannot be written, or what was begun before could not be.
         """
+        settle(self)
         engine, position, ended = self.engine, self.engine.position, metrics is not None
-        location = self.manager.save_checkpoint(
+        write: Any = self.manager.async_save_checkpoint if later else self.manager.save_checkpoint
+        begun = write(
             engine.model,
             engine.optimizer,
             self._scheduler,
@@ -80,21 +89,30 @@ class RunCheckpoints:
             reason=reason,
             items={**self.parts, "experiment": as_data(self.config), "environment": self.environment()},
         )
-        self.at, self.saved, self.metrics = Path(str(location)).name, position, dict(metrics or {})
-        self.source = self.at
-        return str(location)
+        self.saved, self.metrics = position, dict(metrics or {})
+        if later:
+            self.at, self.under_way = None, SaveUnderWay(begun, position)
+            return None
+        self.source = self.at = Path(str(begun)).name
+        return str(begun)
 
     def save_here(self, reason: str) -> str | None:
         """Save in the middle of an epoch, unless that is saved already, and return the location if it was not.
 
-        Between two epochs nothing is saved: that is done with the metrics, or it was not to be.
+        Between two epochs nothing is saved: that is done with the metrics, or it was not to be. What is being saved in
+        the background is waited for.
+
+        Raises:
+            DiskFullError, StorageError: As `save`.
         """
+        settle(self)
         position = self.engine.position
         is_here = position == self.saved and self.at is not None
         return None if not position.batch or is_here else self.save(reason)
 
     def go_back(self) -> None:
         """Load what was saved or restored last."""
+        settle(self)
         assert self.source is not None
         self.restore(self.source)
 
