@@ -58,7 +58,9 @@ def test_every_error_is_an_mlc_error_and_a_built_in():
     kinds = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
 
     assert all(issubclass(kind, MlcError) for kind in kinds)
-    assert all(issubclass(kind, (ArithmeticError, ImportError, RuntimeError, ValueError)) for kind in kinds)
+    assert all(
+        issubclass(kind, (ArithmeticError, ImportError, RuntimeError, TimeoutError, ValueError)) for kind in kinds
+    )
     assert issubclass(errors.ResumeWarning, UserWarning)
 
 

@@ -31,6 +31,8 @@ __all__ = ["as_data", "from_data", "override", "read_config", "settings_that_mat
 WITHOUT_EFFECT = (
     "callbacks",
     "checkpoints.",
+    "data.on_stuck",
+    "data.timeout",
     "data.workers",
     "early_stopping",
     "trackers",

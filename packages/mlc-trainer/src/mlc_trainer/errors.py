@@ -9,6 +9,7 @@
     │   ├── RunBusyError                  another process trains in it
     │   └── ProofError                    a resumed run parts from an undisturbed one; names step and stream
     ├── HorizonError        ValueError    the schedule ends before the training that was asked for
+    ├── LoaderStuckError    TimeoutError  a batch does not come; names loader, epoch and batch
     ├── PreemptedError      RuntimeError  the process was told to end; where training stands was saved
     └── NonFiniteLossError  ArithmeticError  the loss is NaN or infinite; nothing after the last good step is kept
         └── NonFiniteStepError               at one step, which was not taken; a run that rolls back goes on from it
@@ -22,6 +23,7 @@ __all__ = [
     "ConfigError",
     "FactoryError",
     "HorizonError",
+    "LoaderStuckError",
     "NonFiniteLossError",
     "NonFiniteStepError",
     "PreemptedError",
@@ -61,6 +63,19 @@ class ProofError(RunError):
 
 class HorizonError(MlcError, ValueError):
     """The learning-rate schedule ends before the training that was asked for."""
+
+
+class LoaderStuckError(MlcError, TimeoutError):
+    """A batch has not come in the time that it may take."""
+
+    def __init__(self, message: str, *, loader: str, epoch: int, batch: int) -> None:
+        super().__init__(message)
+        self.loader = loader
+        """Which one: `training` or `validation`."""
+        self.epoch = epoch
+        """Counted from 0, as in `Position`."""
+        self.batch = batch
+        """Counted from 0."""
 
 
 class NonFiniteLossError(MlcError, ArithmeticError):

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from mlc_hooks.hints import known_names, nearest
+from mlc_trainer.data.watchdog import Watchdog
 from mlc_trainer.errors import ConfigError, NonFiniteLossError, NonFiniteStepError, PreemptedError
 from mlc_trainer.signals import StoppedError, StopRequest, name_signal
 from mlc_trainer.under_way import look, settle, take_durable
@@ -66,12 +67,14 @@ class Loop:
         self._stopping = stopping
         self._observers = observers
         self._stop = StopRequest()
+        self._dog = Watchdog(timeout=config.data.timeout, on_stuck=config.data.on_stuck)
 
     def train(self, total: int) -> dict[str, float]:
         """Train until *total* epochs are complete, or it is enough, and return the metrics of the last one.
 
         Raises:
             PreemptedError: If a signal asked the process to end; where training stands is saved then.
+            LoaderStuckError: If a batch does not come in time, and that is to end the run.
             NonFiniteLossError: If the loss is NaN or infinite.
             DiskFullError, StorageError: If a checkpoint cannot be written, in the background too.
         """
@@ -100,7 +103,9 @@ class Loop:
         engine, batches, log_every = self._engine, self._training, self._config.training.log_every
         checkpoints = self._checkpoints
         step_ended = [observer.step_ended for observer in self._observers]
-        for batch in self._stop.watch(batches.epoch(engine.position.epoch, first=engine.position.batch)):
+        epoch, first = engine.position.epoch, engine.position.batch
+        coming = self._dog.watch(batches.epoch(epoch, first=first), loader="training", epoch=epoch, first=first)
+        for batch in self._stop.watch(coming):
             values = engine.train_step(batch)
             for tell in step_ended:
                 tell(engine.position)
@@ -126,7 +131,9 @@ class Loop:
 
     def _end_epoch(self) -> None:
         rate, training = self._engine.learning_rate, self._engine.means()
-        measured = self._measure(self._stop.watch(self._validation.epoch(0)))
+        epoch = self._engine.position.epoch
+        coming = self._dog.watch(self._validation.epoch(0), loader="validation", epoch=epoch)
+        measured = self._measure(self._stop.watch(coming))
         metrics = {**measured, **training, "lr": rate}
         self._engine.end_epoch(metrics)
         if self._stopping is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -10,9 +11,10 @@ import torch
 from mlc_trainer import environment
 from mlc_trainer.assembly import make_loss_scheduler
 from mlc_trainer.catalogs import make_observers
-from mlc_trainer.config import PartConfig, TrainingConfig
+from mlc_trainer.config import DataConfig, PartConfig, TrainingConfig
 from mlc_trainer.data import Batches
 from mlc_trainer.data.foreign import repeat
+from mlc_trainer.data.watchdog import Watchdog
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.engine import Engine, Position
 from mlc_trainer.errors import ConfigError, PreemptedError, RunError
@@ -55,6 +57,8 @@ class TrainingManager(TrainingSetup):
         on_nonfinite: Whether a batch whose loss is not finite is passed over ("skip") or ends the training ("stop").
         observers: Who else hears of epochs and checkpoints, beside the journal.
         trackers: Names among `trackers()`: who hears of them in a thread of their own.
+        loader_timeout: Seconds that a batch may take until it is told where the loader hangs; None watches nothing.
+        on_stuck: Whether to wait on then ("report"), or to raise `LoaderStuckError` ("stop").
     """
 
     resume_report: ResumeReport | None = None
@@ -74,6 +78,8 @@ class TrainingManager(TrainingSetup):
         on_nonfinite: Literal["stop", "skip"] = "stop",
         observers: Sequence[Observer] = (),
         trackers: Sequence[str] = (),
+        loader_timeout: float | None = 300.0,
+        on_stuck: Literal["report", "stop"] = "report",
     ) -> None:
         self.model_dir = Path(model_dir)
         self.model_name = model_name
@@ -96,6 +102,8 @@ class TrainingManager(TrainingSetup):
         self.last_values: Mapping[str, float | Tensor] = {}  # of the last step, after a restart too
         self._scheduler: Any = None
         self._stop = StopRequest()
+        DataConfig(factory="", timeout=loader_timeout, on_stuck=on_stuck)
+        self._dog = Watchdog(timeout=loader_timeout, on_stuck=on_stuck)
         self._provenance = Provenance()
         self._last: dict[str, float] = {}
 
@@ -300,9 +308,11 @@ class TrainingManager(TrainingSetup):
         return {"given": self._given, "values": as_floats(self.last_values), "options": self._options}
 
     def _epoch_of(self, loader: Batches | Iterable[Any], seed: int, epoch: int, *, first: int = 0) -> Iterator[Any]:
+        name = "training" if seed == self._seed else "validation"
+        watch = partial(self._dog.watch, loader=name, epoch=self.position.epoch)
         if isinstance(loader, Batches):
-            return loader.epoch(epoch, first=first)
-        return repeat(loader, seed=seed, epoch=epoch, first=first, resumed=self._resumed)
+            return watch(loader.epoch(epoch, first=first), first=first)
+        return repeat(loader, seed=seed, epoch=epoch, first=first, resumed=self._resumed, watch=watch)
 
     def _restore(self, latest: Path | str) -> ResumeReport:
         """Load *latest* into what was bound, and return what came of it."""
