@@ -78,7 +78,7 @@ def install(session: nox.Session, *what: str) -> None:
     session.install("-c", str(CONSTRAINTS), *what)
 
 
-def editable(*, extras: str = "[demo]") -> list[str]:
+def editable(*, extras: str = "[demo,yaml]") -> list[str]:
     """Return arguments that install every package for work on it, the trainer with *extras*."""
     wanted = {"mlc-trainer": extras, "mlc-registry": "[postgresql,signing]"}
     folders = [f"packages/{name}{wanted.get(name, '')}" for name in PACKAGES]
@@ -124,7 +124,7 @@ def alone(session: nox.Session, package: str) -> None:
     folder = ROOT / "build" / "wheels"
     places = build_wheels(folder)
     wheel = next(folder.glob(f"{package.replace('-', '_')}-*.whl"))
-    extras = {"mlc-losses": "[testing]", "mlc-trainer": "[plots]"}.get(package, "")
+    extras = {"mlc-losses": "[testing]", "mlc-trainer": "[plots,yaml]"}.get(package, "")
     install(session, *places, f"{wheel}{extras}", *GROUPS["test"])
     code = "from importlib.metadata import distributions as d; print(*sorted({one.name for one in d()}))"
     installed = str(session.run("python", "-c", code, silent=True)).split()

@@ -1,6 +1,7 @@
 """Configurations: from files and data and back, changed from outside, and what is wrong with them."""
 
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from mlc_trainer import ConfigError, as_data, from_data, read_config
 from mlc_trainer.config import LossConfig, ModelConfig, SchedulerConfig, TrainingConfig
 from mlc_trainer.config_files import override, settings_that_matter
+from mlc_trainer.yaml_files import load_yaml
 
 TOML = """
 [model]
@@ -224,3 +226,82 @@ def test_settings_that_change_no_bit_do_not_matter(plain):
     assert 1.0 == found["training.clip_norm"]
     assert ["blob"] == found["metrics.options.classes"]
     assert not {"data.workers", "training.num_epochs", "training.device", "checkpoints.max_checkpoints"} & {*found}
+
+
+# ---------------------------------------------------------------------- YAML, and keys that are there twice
+
+
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text("aeinoxy0123.:-+# '", max_size=6)
+)
+TREES = st.dictionaries(
+    st.text("aenoy1.~", max_size=4), st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3), max_leaves=5)
+)
+
+
+@given(data=TREES)
+def test_yaml_is_read_as_it_was_written(data):
+    """JSON is YAML; and what YAML 1.2 writes in its own way is the same."""
+    pytest.importorskip("yaml")
+
+    assert data == load_yaml(json.dumps(data))
+    assert data == load_yaml(
+        "".join(f"{json.dumps(name)}:\n  {json.dumps(one)}\n" for name, one in data.items()) or "{}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 1e-3), ("no", "no"), ("on", "on"), ("12:30:45", "12:30:45"), ("2024-01-01", "2024-01-01"), ("010", 10),
+     ("0o10", 8), ("0x1f", 31), ("~", None), ("", None), ("True", True), ("'1'", "1"), (".inf", float("inf")),
+     ("-.INF", float("-inf")), ("1.", 1.0), ("1_000", "1_000"), ("[1, {a: b}]", [1, {"a": "b"}])],
+)  # fmt: skip
+def test_yaml_means_what_it_says(text, value):
+    """As YAML 1.2 has it: `no` is a word, a rate is a number, a date is a text."""
+    pytest.importorskip("yaml")
+
+    assert {"a": value} == load_yaml(f"a: {text}")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.yaml", "a: 1\nb: 2\na: 3\n", "is not YAML: line 3: the key 'a' is there twice"),
+        ("a.yml", "a: &x 1\nb: *x\n", r"line 1: the anchor &x is more than a configuration needs"),
+        ("a.yaml", "a: !!python/name:os.system\n", "the tag tag:yaml.org,2002:python/name:os.system"),
+        ("a.yaml", "1: 2\n", "line 1: the key 1 is no text; put it in quotes"),
+        ("a.yaml", "a: [1\n", "is not YAML: while parsing a flow sequence"),
+        ("a.yaml", "a: 1\n---\nb: 2\n", "is not YAML: expected a single document"),
+        ("a.yaml", "- 1\n", "holds list where tables of settings belong"),
+        ("a.yaml", "modle: {}\n", "unknown key 'modle'. Did you mean 'model'"),
+        ("a.json", '{"a": 1, "a": 2}', "is not JSON: the key 'a' is there twice"),
+    ],
+)
+def test_file_that_cannot_be_followed(name, text, message, tmp_path):
+    """Says where, whatever it is written in."""
+    pytest.importorskip("yaml")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_config(tmp_path / name)
+
+
+def test_yaml_trains(tmp_path, plain, mlc):
+    """`mlc train config.yaml`."""
+    yaml = pytest.importorskip("yaml")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(plain(training={"num_epochs": 1})))
+    done = mlc("train", tmp_path / "tiny.yaml", "--run-dir", tmp_path / "run", "--set", "training.seed=3", "--json")
+
+    assert 0 == done.code, done.err
+    assert from_data(plain(training={"num_epochs": 1, "seed": 3})) == read_config(tmp_path / "run/config.json")
+
+
+def test_without_pyyaml_the_extra_is_named(tmp_path, monkeypatch):
+    """And nothing else is needed."""
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    (tmp_path / "a.yaml").write_text("a: 1")
+    with pytest.raises(ConfigError, match=r"a.yaml: YAML needs PyYAML.*pip install 'mlc-trainer\[yaml\]'"):
+        read_config(tmp_path / "a.yaml")

@@ -298,3 +298,14 @@ def test_model_with_learnt_loss_weights_can_be_measured(configure, run_dir):
     loaded = ModelManager.from_experiment_dir(run_dir, "cpu")
 
     assert loaded.evaluate() == {name: one for name, one in loaded.saved.metrics.items() if name.startswith("val_")}
+
+
+def test_observer_that_leaves_the_model_in_evaluation_mode_changes_no_bit(configure, run_dir, watcher, whole, bits):
+    """In our loop the modes are those of the beginning, at every step: frozen parts are frozen, the rest trains."""
+    tables = {"model": {"factory": "tiny:Frozen"}}
+    calm = watcher(step_ended=lambda _: experiment.engine.model.eval())
+    experiment = ExperimentManager(configure(**tables), run_dir, observers=[calm])
+    experiment.run()
+
+    assert whole(**tables) == bits(run_dir)
+    assert 0 == int(experiment.engine.model.layers[1].num_batches_tracked)

@@ -226,7 +226,7 @@ def test_a_run_can_begin_from_a_checkpoint_of_another(trained, configure, run_di
     experiment = ExperimentManager.from_run(run_dir)
 
     assert 3 == open_checkpoint(run_dir / "checkpoints/model/final").saved.epoch
-    assert experiment.restore("latest")[0] == "epoch_3"
+    assert experiment.restore("latest").checkpoint == "epoch_3"
     assert "epoch_2" == read_journal(run_dir / "metrics.jsonl")[0]["from"]
 
 

@@ -245,6 +245,18 @@ def test_weights_are_exported_as_others_read_them(manager, tmp_path, name):
         manager.save(path)
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt"])
+def test_export_is_no_checkpoint(manager, tmp_path, name, monkeypatch):
+    """Nobody who listens to checkpoints hears of it, and no storage is opened."""
+    heard = []
+    for event in ("checkpoint_saved", "checkpoint_removed", "checkpoint_restored"):
+        monkeypatch.setattr(f"mlc_core.events.{event}", lambda *_, event=event: heard.append(event))
+    monkeypatch.setattr("mlc_core.storage.memory.MemoryStorage.__init__", lambda *_, **__: heard.append("memory"))
+    manager.save(tmp_path / name)
+
+    assert [] == heard
+
+
 def test_experiment_exports_saves_and_hands_out_its_model(configure, tmp_path):
     """The methods of the documents; what was handed out stays as it was."""
     experiment = ExperimentManager(configure(), tmp_path / "run").setup()

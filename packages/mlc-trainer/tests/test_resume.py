@@ -55,13 +55,14 @@ schedulers = st.sampled_from(
         {"name": "ReduceLROnPlateau", "every": "epoch", "monitor": "val_loss", "options": {"patience": 0}},
     ]
 )
-checkpoints = st.sampled_from(
+strategies = st.sampled_from(
     [
         {"save_strategy": "epoch"},
         {"save_strategy": "best", "monitor_metric": "val_dice", "mode": "max"},
         *({"save_strategy": "interval", "strategy_options": {"every": n, "unit": "steps"}} for n in (1, 2, 3, 5)),
     ]
 )
+checkpoints = st.builds(lambda table, later: {**table, "asynchronous": later}, strategies, st.booleans())
 
 
 @st.composite
@@ -225,10 +226,10 @@ def in_a_child(function, *arguments):
 
 
 @settings(deadline=None, max_examples=max(10, EXAMPLES // 4))
-@given(numbers=st.lists(st.integers(1, 60), min_size=1, max_size=2))
-def test_sigkill_while_something_is_written(numbers, place, plain, undisturbed, bits):
+@given(numbers=st.lists(st.integers(1, 60), min_size=1, max_size=2), later=st.booleans())
+def test_sigkill_while_something_is_written(numbers, later, place, plain, undisturbed, bits):
     """In the middle of a checkpoint, of the journal, of the configuration: what is half written counts for nothing."""
-    text = json.dumps(plain(checkpoints=FREQUENT))
+    text = json.dumps(plain(checkpoints={**FREQUENT, "asynchronous": later}))
     config, run_dir = from_data(json.loads(text)), place()
     for number in numbers:
         assert in_a_child(die_in_sync, config, run_dir, number) in {0, -signal.SIGKILL}

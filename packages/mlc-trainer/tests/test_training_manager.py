@@ -380,3 +380,25 @@ def test_epoch_that_is_not_ended_is_said(tmp_path):
         manager.train_step(model, batch, optimizer)
     with pytest.raises(RunError, match="epoch 0 did not end: call end_epoch"):
         next(epochs)
+
+
+# ---------------------------------------------------------------------- modes
+
+
+@pytest.mark.parametrize("freeze", [lambda model: model.eval(), lambda model: model.layers[1].eval()])
+def test_what_its_user_froze_stays_so(freeze, tmp_path):
+    """All of the model or a part: no step and no validation takes it back, and `train()` does."""
+    manager, model, optimizer, _ = small(tmp_path)
+    freeze(model)
+    modes = [one.training for one in model.modules()]
+    manager.resume(model, optimizer)
+    for batch in foreign():
+        manager.train_step(model, batch, optimizer)
+    manager.validation_step(model, foreign())
+    manager.train_step(model, batch, optimizer)
+
+    assert modes == [one.training for one in model.modules()]
+    assert 0 == int(model.layers[1].num_batches_tracked)
+    model.train()
+    manager.train_step(model, batch, optimizer)
+    assert 1 == int(model.layers[1].num_batches_tracked)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         ConfigError,
         FactoryError,
         HorizonError,
+        LoaderStuckError,
         NonFiniteLossError,
         NonFiniteStepError,
         PreemptedError,
@@ -26,15 +27,19 @@ if TYPE_CHECKING:
     from mlc_trainer.observers import Observer, RunRecord, read_journal
     from mlc_trainer.presets import create_training_manager, quick_training_setup
     from mlc_trainer.proving import Proof, prove
+    from mlc_trainer.resume_report import Difference, ResumeReport
+    from mlc_trainer.runs import Run, find_runs, read_run
     from mlc_trainer.training_manager import TrainingManager
 
 __all__ = [
     "ConfigError",
+    "Difference",
     "Engine",
     "ExperimentConfig",
     "ExperimentManager",
     "FactoryError",
     "HorizonError",
+    "LoaderStuckError",
     "ModelManager",
     "NonFiniteLossError",
     "NonFiniteStepError",
@@ -43,7 +48,9 @@ __all__ = [
     "PreemptedError",
     "Proof",
     "ProofError",
+    "ResumeReport",
     "ResumeWarning",
+    "Run",
     "RunBusyError",
     "RunError",
     "RunRecord",
@@ -51,11 +58,13 @@ __all__ = [
     "as_data",
     "callbacks",
     "create_training_manager",
+    "find_runs",
     "from_data",
     "prove",
     "quick_training_setup",
     "read_config",
     "read_journal",
+    "read_run",
     "trackers",
 ]
 
@@ -67,14 +76,16 @@ __getattr__, __dir__ = lazy_exports(
         "config_files": "as_data from_data read_config",
         "engine": "Engine Position",
         "errors": (
-            "ConfigError FactoryError HorizonError NonFiniteLossError NonFiniteStepError PreemptedError "
-            "ProofError ResumeWarning RunBusyError RunError"
+            "ConfigError FactoryError HorizonError LoaderStuckError NonFiniteLossError NonFiniteStepError "
+            "PreemptedError ProofError ResumeWarning RunBusyError RunError"
         ),
         "experiment": "ExperimentManager",
         "models": "ModelManager",
         "observers": "Observer RunRecord read_journal",
         "proving": "Proof prove",
         "presets": "create_training_manager quick_training_setup",
+        "resume_report": "Difference ResumeReport",
+        "runs": "Run find_runs read_run",
         "training_manager": "TrainingManager",
     },
 )

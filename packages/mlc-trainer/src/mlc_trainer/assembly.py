@@ -223,6 +223,9 @@ def make_checkpoints(
     }
     if world.size == 1:
         return CheckpointManager(directory, model_name, **what)
+    if config.asynchronous:
+        msg = "checkpoints.asynchronous does not go with several processes, which save together; leave it out"
+        raise ConfigError(msg)
     from mlc_core.distributed import DistributedCheckpointManager
 
     return DistributedCheckpointManager(directory, model_name, **what, process_group=world.group, on_difference="rank0")

@@ -90,6 +90,10 @@ class DataConfig:
     workers: int = attrs.field(default=0, validator=_at_least(0))
     shuffle: bool = True
     drop_last: bool = False
+    timeout: float | None = attrs.field(default=300.0, validator=_at_least(0))
+    """Seconds that a batch may take until it is told where the loader hangs; 0 watches nothing."""
+    on_stuck: Literal["report", "stop"] = attrs.field(default="report", validator=_one_of("report", "stop"))
+    """Whether to wait on then, or to end the run."""
 
 
 @attrs.frozen(kw_only=True)
@@ -153,6 +157,8 @@ class CheckpointsConfig:
     monitor_metric: str = "val_loss"
     mode: Literal["min", "max"] = attrs.field(default="min", validator=_one_of("min", "max"))
     """Whether less or more of it is better."""
+    asynchronous: bool = False
+    """Copy the state and go on training while it is written; needs memory for one state more."""
 
 
 @attrs.frozen(kw_only=True)

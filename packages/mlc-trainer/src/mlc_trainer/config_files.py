@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
@@ -16,6 +16,7 @@ from cattrs.gen import make_dict_structure_fn
 from mlc_hooks.hints import known_names, nearest
 from mlc_trainer.config import ExperimentConfig
 from mlc_trainer.errors import ConfigError
+from mlc_trainer.yaml_files import load_yaml
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,13 +24,15 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["as_data", "from_data", "override", "read_config", "settings_that_matter"]
 
 WITHOUT_EFFECT = (
     "callbacks",
     "checkpoints.",
+    "data.on_stuck",
+    "data.timeout",
     "data.workers",
     "early_stopping",
     "trackers",
@@ -41,28 +44,53 @@ ELSEWHERE = ("training.device", "training.threads")  # the environment says what
 
 
 def read_config(path: Path, overrides: Iterable[str] = ()) -> ExperimentConfig:
-    """Read a TOML or JSON file.
+    """Read a TOML, JSON or YAML file.
 
     Args:
-        path: The file; `.json` is read as JSON, everything else as TOML.
+        path: The file; `.json` is read as JSON, `.yaml` and `.yml` as YAML, everything else as TOML.
         overrides: Settings to change, as `optimizer.options.lr=1e-3`.
 
     Raises:
         ConfigError: If it cannot be read, or says what cannot be followed.
     """
+    kind, read = FORMATS.get(path.suffix, ("TOML", tomllib.loads))
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        data = read(path.read_text(encoding="utf-8"))
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise ConfigError(msg) from error
+    except ConfigError as error:
+        msg = f"{path}: {error}"
+        raise ConfigError(msg) from error
     except (ValueError, RecursionError) as error:
-        msg = f"{path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}"
+        msg = f"{path} is not {kind}: {error}"
         raise ConfigError(msg) from error
     if not isinstance(data, dict):
         msg = f"{path} holds {type(data).__name__} where tables of settings belong"
         raise ConfigError(msg)
     return from_data(override(data, overrides), where=str(path))
+
+
+def _read_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_without_doubles)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            msg = f"the key {key!r} is there twice"
+            raise ValueError(msg)
+        found[key] = value
+    return found
+
+
+FORMATS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    ".json": ("JSON", _read_json),
+    ".yaml": ("YAML", load_yaml),
+    ".yml": ("YAML", load_yaml),
+}
+"""What a file is by how its name ends, and what reads it."""
 
 
 def override(data: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -18,7 +18,7 @@ from mlc_trainer.errors import RunBusyError, RunError
 from mlc_trainer.files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from mlc_trainer.config import ExperimentConfig
@@ -33,7 +33,7 @@ GLANCES, GLANCE = 5, 0.02
 
 @attrs.frozen
 class RunDirectory:
-    """A run at *path*: `config.json`, `run_id`, `metrics.jsonl` and `checkpoints/<model>/`."""
+    """A run at *path*: `config.json`, `environment.json`, `run_id`, `metrics.jsonl` and `checkpoints/<model>/`."""
 
     path: Path
 
@@ -52,6 +52,11 @@ class RunDirectory:
         """The resolved configuration."""
         return self.path / "config.json"
 
+    @property
+    def branch_file(self) -> Path:
+        """Where the run went on from an older checkpoint, if it did."""
+        return self.path / "branch.json"
+
     def read_id(self) -> str:
         """Return the id of the run, the same after any restart; a new one where nothing was written yet."""
         file = self.path / "run_id"
@@ -65,6 +70,14 @@ class RunDirectory:
         """
         replace_file(self.path / "run_id", f"{run_id}\n")
         replace_file(self.config_file, json.dumps(as_data(config), indent=2) + "\n")
+
+    def write_environment(self, facts: Mapping[str, Any]) -> None:
+        """Keep what the run was last started with beside its configuration.
+
+        Raises:
+            DiskFullError, StorageError: If it cannot be written.
+        """
+        replace_file(self.path / "environment.json", json.dumps(facts, indent=2) + "\n")
 
     def read_config(self) -> ExperimentConfig:
         """Return the configuration of the run.

@@ -21,6 +21,7 @@ from mlc_trainer.distributed.wrapping import gathering
 from mlc_trainer.errors import NonFiniteLossError, NonFiniteStepError
 from mlc_trainer.means import RunningMeans
 from mlc_trainer.measure import lay_out, loss_values, split, take_none, tensors_in
+from mlc_trainer.modes import modes_of, restore_modes
 from mlc_trainer.precision import Precision
 from mlc_trainer.randomness import STEP, mix, seed_generators
 
@@ -74,6 +75,8 @@ class Engine:
         on_nonfinite: What to do with a batch whose loss or gradient is not finite.
         world: The processes that train together; each has its piece of every batch.
         forward: What is called with a batch where that is not *model* itself: what wraps it for several processes.
+        keep_modes: Whether a model that somebody put into evaluation mode meanwhile is put back, module by module, as
+            it is now; else its modes are left to its user.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Engine:
         on_nonfinite: Literal["stop", "skip", "rollback"] = "stop",
         world: World = ALONE,
         forward: nn.Module | None = None,
+        keep_modes: bool = True,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -122,6 +126,7 @@ class Engine:
         self._in_a_row = 0
         self._refused = 0
         self._avoided: set[tuple[int, int]] = set()
+        self._modes = modes_of(model) if keep_modes and model.training else None
 
     # ------------------------------------------------------------------ a step
 
@@ -141,8 +146,8 @@ class Engine:
         if not self._rehearsed:
             self._rehearse(inputs)
         seed_generators(mix(self.position.step, after=self._mixed), self.device)
-        if not self.model.training:
-            self.model.train()
+        if self._modes is not None and not self.model.training:
+            restore_modes(self._modes)
         if (self.position.epoch, self.position.batch) in self._avoided:
             return self._pass_over()
         self.torn = True

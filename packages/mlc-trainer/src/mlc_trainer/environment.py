@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from mlc_trainer.measure import FORMATS
 
-__all__ = ["differences", "fingerprint", "prepare"]
+__all__ = ["fingerprint", "prepare"]
 
 
 def prepare(device: torch.device, *, threads: int | None, deterministic: bool) -> None:
@@ -26,8 +25,8 @@ def prepare(device: torch.device, *, threads: int | None, deterministic: bool) -
         torch.use_deterministic_algorithms(deterministic)
 
 
-def fingerprint(device: torch.device) -> dict[str, Any]:
-    """Return what must be the same for the bits to be the same."""
+def fingerprint(device: torch.device, model: torch.nn.Module | None = None) -> dict[str, Any]:
+    """Return what must be the same for the bits to be the same, how the weights of *model* lie in memory too."""
     found: dict[str, Any] = {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -42,10 +41,12 @@ def fingerprint(device: torch.device) -> dict[str, Any]:
         found["cuda"] = torch.version.cuda
         found["deterministic algorithms"] = torch.are_deterministic_algorithms_enabled()
         found["float32 matmul precision"] = torch.get_float32_matmul_precision()
+    if model is not None:
+        found["memory format"] = "channels last" if any(map(_is_channels_last, model.parameters())) else "contiguous"
     return found
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[str]:
-    """Return what differs, a line each: `threads was 2, is 1`."""
-    names = sorted({*before, *now})
-    return [f"{name} was {before.get(name)}, is {now.get(name)}" for name in names if before.get(name) != now.get(name)]
+def _is_channels_last(weight: torch.Tensor) -> bool:
+    if weight.ndim not in FORMATS or weight.is_contiguous():
+        return False
+    return weight.is_contiguous(memory_format=FORMATS[weight.ndim])

@@ -10,6 +10,7 @@
     │   └── ProofError                    a resumed run parts from an undisturbed one; names step and stream
     ├── RankError           RuntimeError  another process of the run failed, and this one stops with it
     ├── HorizonError        ValueError    the schedule ends before the training that was asked for
+    ├── LoaderStuckError    TimeoutError  a batch does not come; names loader, epoch and batch
     ├── PreemptedError      RuntimeError  the process was told to end; where training stands was saved
     └── NonFiniteLossError  ArithmeticError  the loss is NaN or infinite; nothing after the last good step is kept
         └── NonFiniteStepError               at one step, which was not taken; a run that rolls back goes on from it
@@ -23,6 +24,7 @@ __all__ = [
     "ConfigError",
     "FactoryError",
     "HorizonError",
+    "LoaderStuckError",
     "NonFiniteLossError",
     "NonFiniteStepError",
     "PreemptedError",
@@ -67,6 +69,19 @@ class RankError(MlcError, RuntimeError):
 
 class HorizonError(MlcError, ValueError):
     """The learning-rate schedule ends before the training that was asked for."""
+
+
+class LoaderStuckError(MlcError, TimeoutError):
+    """A batch has not come in the time that it may take."""
+
+    def __init__(self, message: str, *, loader: str, epoch: int, batch: int) -> None:
+        super().__init__(message)
+        self.loader = loader
+        """Which one: `training` or `validation`."""
+        self.epoch = epoch
+        """Counted from 0, as in `Position`."""
+        self.batch = batch
+        """Counted from 0."""
 
 
 class NonFiniteLossError(MlcError, ArithmeticError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +11,21 @@ import attrs
 
 from mlc_hooks import open_door
 from mlc_trainer import assembly, environment, events
+from mlc_trainer.branching import go_on, take_off_final
 from mlc_trainer.catalogs import make_observers
 from mlc_trainer.config_files import as_data
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.distributed import join_world
 from mlc_trainer.engine import Position
-from mlc_trainer.errors import ResumeWarning, RunError
+from mlc_trainer.errors import RunError
 from mlc_trainer.loop import Loop
 from mlc_trainer.measure import measure
 from mlc_trainer.models import ModelManager
 from mlc_trainer.observers import Journal, RunRecord
 from mlc_trainer.precision import Precision
 from mlc_trainer.rates import check_horizon
-from mlc_trainer.saving import RunCheckpoints
+from mlc_trainer.resume_report import as_facts
+from mlc_trainer.saving import RunCheckpoints, warn_of_differences
 from mlc_trainer.stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mlc_trainer.data import Batches
     from mlc_trainer.engine import Engine
     from mlc_trainer.observers import Observer
+    from mlc_trainer.resume_report import ResumeReport
 
 __all__ = ["ExperimentManager"]
 
@@ -58,6 +60,8 @@ class ExperimentManager:
 
     engine: Engine
     checkpoints: CheckpointManager | DistributedCheckpointManager
+    resume_report: ResumeReport | None = None
+    """What the last resume came to; None where nothing was resumed yet."""
 
     def __init__(self, config: ExperimentConfig, run_dir: Path | str, *, observers: Sequence[Observer] = ()) -> None:
         self.config = config
@@ -153,6 +157,8 @@ class ExperimentManager:
     def resume_training(self, num_epochs: int | None = None) -> dict[str, float]:
         """Go on from the latest checkpoint for *num_epochs* more epochs, or to the configured total.
 
+        Where a run was made to go on from an older one and nothing was saved since, that one is the latest.
+
         In the middle of an epoch, that epoch is the first of them. The new total is kept in the run's configuration, so
         that a run which is killed once more goes on to it.
 
@@ -162,8 +168,8 @@ class ExperimentManager:
         """
         return self._run("latest", more=num_epochs)
 
-    def restore(self, checkpoint: Path | str) -> tuple[str, Sequence[str]]:
-        """Load *checkpoint* whole, and return its name and what is not as it was when it was saved.
+    def restore(self, checkpoint: Path | str) -> ResumeReport:
+        """Load *checkpoint* whole, and return what was restored, what was not, and what is not as it was.
 
         Args:
             checkpoint: A path, or a name here: `epoch_3`, `best`, `latest`, `final`.
@@ -249,7 +255,7 @@ class ExperimentManager:
     ) -> dict[str, float]:
         self.setup()
         with self._world.hold(self.directory.busy):
-            source, changed = self._begin(checkpoint)
+            self.resume_report = self._begin(checkpoint)
             if more is not None:
                 if self._stopping is not None and self._stopping.reason is not None:
                     msg = f"training ended early: {self._stopping.reason}; begin a run with a larger patience"
@@ -257,19 +263,20 @@ class ExperimentManager:
                 total = self.engine.position.epoch + more
             total = self.config.training.num_epochs if total is None else total
             self._lay_out(total)
+            if self.engine.position.epoch < total:
+                take_off_final(self._saving)
             record = RunRecord(
                 id=self._run_id,
                 directory=self.directory.path,
                 model_name=self.config.model.name,
                 num_epochs=total,
                 batches_per_epoch=len(self._training),
-                resumed_from=source,
-                differences=changed,
+                **as_facts(self.resume_report),
                 config=as_data(self.config),
             )
             return self._watched(record)
 
-    def _begin(self, checkpoint: Path | str | None) -> tuple[str | None, Sequence[str]]:
+    def _begin(self, checkpoint: Path | str | None) -> ResumeReport | None:
         if checkpoint is None:
             if self.has_checkpoints:
                 msg = (
@@ -283,13 +290,11 @@ class ExperimentManager:
                     "begin anew, or say resume_from_checkpoint"
                 )
                 raise RunError(msg)
-            return None, ()
-        source, changed = self.restore(checkpoint)
-        if changed and self._world.is_first:
-            what = "; ".join(changed)
-            msg = f"going on from {source}, and the rest need not be equal to the bit: {what}"
-            warnings.warn(msg, ResumeWarning, stacklevel=4)
-        return source, changed
+            return None
+        report = go_on(self._saving, checkpoint, self.directory.branch_file)
+        if self._world.is_first:
+            warn_of_differences(report, depth=4)
+        return report
 
     def _lay_out(self, total: int) -> None:
         """Make sure that *total* epochs can be trained, and write down what is going to be."""
@@ -298,7 +303,11 @@ class ExperimentManager:
         training = attrs.evolve(training, num_epochs=max(total, training.num_epochs))
         self.config = attrs.evolve(self.config, training=training)
         self._saving.config = self.config
-        self._world.first(lambda: self.directory.write(self.config, self._run_id))
+        self._world.first(self._write_down)
+
+    def _write_down(self) -> None:
+        self.directory.write(self.config, self._run_id)
+        self.directory.write_environment(self._saving.environment())
 
     def _watched(self, record: RunRecord) -> dict[str, float]:
         """Train, and tell everyone of the beginning and the end, whatever the end is."""

@@ -6,8 +6,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from mlc_hooks.hints import known_names, nearest
+from mlc_trainer.data.watchdog import Watchdog
 from mlc_trainer.errors import ConfigError, NonFiniteLossError, NonFiniteStepError, PreemptedError
 from mlc_trainer.signals import StoppedError, StopRequest, name_signal
+from mlc_trainer.under_way import look, settle, take_durable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.data import Batches
-    from mlc_trainer.engine import Engine
+    from mlc_trainer.engine import Engine, Position
     from mlc_trainer.observers import Observer
     from mlc_trainer.saving import RunCheckpoints
     from mlc_trainer.stopping import EarlyStopping
@@ -65,18 +67,22 @@ class Loop:
         self._stopping = stopping
         self._observers = observers
         self._stop = StopRequest(agree=engine.world.highest)
+        self._dog = Watchdog(timeout=config.data.timeout, on_stuck=config.data.on_stuck)
 
     def train(self, total: int) -> dict[str, float]:
         """Train until *total* epochs are complete, or it is enough, and return the metrics of the last one.
 
         Raises:
             PreemptedError: If a signal asked the process to end; where training stands is saved then.
+            LoaderStuckError: If a batch does not come in time, and that is to end the run.
             NonFiniteLossError: If the loss is NaN or infinite.
+            DiskFullError, StorageError: If a checkpoint cannot be written, in the background too.
         """
         with self._stop.listening():
             try:
                 while self._engine.position.epoch < total and not self._has_had_enough():
                     self._train_on()
+                self._settle()
             except BaseException as error:
                 self._save_before_the_end(error)
                 raise
@@ -95,13 +101,19 @@ class Loop:
 
     def _train_epoch(self) -> None:
         engine, batches, log_every = self._engine, self._training, self._config.training.log_every
+        checkpoints = self._checkpoints
         step_ended = [observer.step_ended for observer in self._observers]
-        for batch in self._stop.watch(batches.epoch(engine.position.epoch, first=engine.position.batch)):
+        epoch, first = engine.position.epoch, engine.position.batch
+        coming = self._dog.watch(batches.epoch(epoch, first=first), loader="training", epoch=epoch, first=first)
+        for batch in self._stop.watch(coming):
             values = engine.train_step(batch, length=batches.length_of(engine.position.batch))
             for tell in step_ended:
                 tell(engine.position)
             if values and engine.position.step % log_every == 0:
                 self._log_step(values)
+            if checkpoints.under_way is not None:
+                look(checkpoints)
+                self._tell_durable()
             if engine.position.batch < len(batches):  # the end of the epoch is saved when it was measured
                 self._save_if_due()
 
@@ -119,7 +131,9 @@ class Loop:
 
     def _end_epoch(self) -> None:
         rate, training = self._engine.learning_rate, self._engine.means()
-        measured = self._measure(self._stop.watch(self._validation.epoch(0)))
+        epoch = self._engine.position.epoch
+        coming = self._dog.watch(self._validation.epoch(0), loader="validation", epoch=epoch)
+        measured = self._measure(self._stop.watch(coming))
         metrics = {**measured, **training, "lr": rate}
         self._engine.end_epoch(metrics)
         if self._stopping is not None:
@@ -136,9 +150,24 @@ class Loop:
             raise ConfigError(msg)
 
     def _save(self, reason: str, *, metrics: Mapping[str, float] | None = None) -> None:
-        location = self._checkpoints.save(reason, metrics=metrics)
+        location = self._checkpoints.save(reason, metrics=metrics, later=self._config.checkpoints.asynchronous)
+        self._tell_durable()
+        if location is not None:
+            self._tell_saved(self._engine.position, location)
+
+    def _tell_saved(self, position: Position, location: str) -> None:
         for observer in self._observers:
-            observer.checkpoint_saved(self._engine.position, location)
+            observer.checkpoint_saved(position, location)
+
+    def _tell_durable(self) -> None:
+        """Tell of what was saved in the background meanwhile."""
+        for position, location in take_durable(self._checkpoints):
+            self._tell_saved(position, location)
+
+    def _settle(self) -> None:
+        """Wait for what is saved in the background, and tell of it."""
+        settle(self._checkpoints)
+        self._tell_durable()
 
     # ------------------------------------------------------------------ ends before the end
 
@@ -150,6 +179,7 @@ class Loop:
 
     def _roll_back(self, error: NonFiniteStepError) -> None:
         """Go back to the last checkpoint, and come by the batch without a step when it comes again."""
+        self._settle()
         engine, position = self._engine, self._engine.position
         avoided = {*engine.avoided, (position.epoch, position.batch)}
         if len(avoided) > ROLLBACKS or self._checkpoints.source is None:
@@ -172,12 +202,18 @@ class Loop:
         name = name_signal(self._stop.signal)
         self._engine.check_finite()
         self._checkpoints.save_here(name)
+        self._tell_durable()
         step = self._engine.position.step
         saved = f"at step {step}, which is saved; resume the run" if step else "before its first step; start it again"
         msg = f"{name} came and training stopped {saved}"
         raise PreemptedError(msg, signal=self._stop.signal)
 
     def _save_before_the_end(self, error: BaseException) -> None:
+        try:
+            self._settle()
+        except Exception as failure:
+            if failure is not error:
+                log.warning("what was saved in the background when training ended is not durable: %s", failure)
         if not self._config.training.save_on_error or self._engine.torn or isinstance(error, PreemptedError):
             return
         try:

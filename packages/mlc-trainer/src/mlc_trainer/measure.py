@@ -11,6 +11,7 @@ import torch
 
 from mlc_trainer.distributed import ALONE, Cut
 from mlc_trainer.errors import ConfigError
+from mlc_trainer.modes import modes_of, restore_modes
 from mlc_trainer.randomness import MEASURE, mix, seed_generators
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mlc_trainer.precision import Precision
 
 __all__ = [
+    "FORMATS",
     "change_tensors",
     "device_of",
     "lay_out",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""The layout with the channels last, by the number of dimensions."""
 
 
 def split(batch: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -145,7 +148,7 @@ def measure(
     """
     sums: dict[str, Tensor] = {}
     samples = 0
-    modes = [(one, one.training) for one in model.modules()]  # parts that are frozen stay so
+    modes = modes_of(model)  # parts that are frozen stay so
     model.eval()
     try:
         with torch.no_grad():
@@ -170,8 +173,7 @@ def measure(
                     join = partial(world.join, ranges=ranges)
                     metric.update(change_tensors(prediction, join), join(targets))
     finally:
-        for one, was_training in modes:
-            one.training = was_training
+        restore_modes(modes)
     if not samples:
         msg = "there is no batch to measure on"
         raise ConfigError(msg)

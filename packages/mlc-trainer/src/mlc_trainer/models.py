@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import copy
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from mlc_core import (
-    CheckpointManager,
-    CheckpointNotFoundError,
-    export_pt,
-    export_safetensors,
-    open_checkpoint,
-    open_storage,
-)
+from mlc_core import CheckpointNotFoundError, open_checkpoint
 from mlc_core.restore import restore_part
 from mlc_trainer import assembly
 from mlc_trainer.config_files import from_data
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.errors import ConfigError
+from mlc_trainer.exporting import export_model
 from mlc_trainer.measure import device_of, measure
 from mlc_trainer.pictures import draw_samples, first_samples
 from mlc_trainer.precision import Precision
@@ -155,13 +148,8 @@ class ModelManager:
             EntryExistsError: If there is something at *path*.
             DiskFullError, StorageError: If it cannot be written.
         """
-        target, memory = Path(path), f"memory://export-{uuid.uuid4().hex}"
-        location = CheckpointManager(memory, "model").save_checkpoint(self.model, epoch=0)
-        try:
-            export = export_safetensors if target.suffix == ".safetensors" else export_pt
-            export(open_checkpoint(str(location)), target)
-        finally:
-            open_storage(f"{memory}/model").remove("epoch_0")
+        target = Path(path)
+        export_model(self.model, target)
         return target
 
     def visualize(

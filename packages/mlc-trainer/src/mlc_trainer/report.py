@@ -208,12 +208,24 @@ def _environment(run: Run) -> Markup | None:
         at = f", {moment(one.at)} UTC" if one.at else ""
         changes = [tag("li", change) for change in one.differences]
         what = tag("ul", *changes) if changes else tag("p", "Everything was as before.", class_="soft")
+        details = [("restored", *row) for row in one.restored.items()]
+        details += [("not restored", *row) for row in one.not_restored.items()]
         told.append(
-            tag("div", tag("h3", f"Resumed from {one.source} in epoch {one.epoch}, at step {one.step}{at}"), what)
+            tag(
+                "div",
+                tag("h3", f"Resumed from {one.source} in epoch {one.epoch}, at step {one.step}{at}"),
+                what,
+                tag("p", f"The rest: {one.verdict}.") if one.verdict else "",
+                tag("details", tag("summary", "What was restored"), _plain_table(details)) if details else "",
+            )
         )
     if told:
         parts.append(tag("div", *told))
     return tag("div", *parts, class_="aside") if parts else None
+
+
+def _plain_table(rows: Sequence[Sequence[str]]) -> Markup:
+    return tag("table", tag("tbody", *[tag("tr", *[tag("td", cell) for cell in row]) for row in rows]))
 
 
 def _said(value: object) -> str:

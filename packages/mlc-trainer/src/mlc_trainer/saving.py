@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from mlc_core import CheckpointNotFoundError, CheckpointReader, MismatchError, open_checkpoint
+from mlc_core import CheckpointManager, CheckpointNotFoundError, CheckpointReader, MismatchError, open_checkpoint
 from mlc_core.restore import Restored, restore
 from mlc_trainer import environment
 from mlc_trainer.config_files import as_data, settings_that_matter
 from mlc_trainer.errors import ResumeWarning
 from mlc_trainer.measure import take_up
+from mlc_trainer.provenance import Provenance, factories_of
+from mlc_trainer.resume_report import ResumeReport, report_resume
+from mlc_trainer.under_way import SaveUnderWay, settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlc_core import CheckpointManager
+    from mlc_core import Saved
     from mlc_core.distributed import DistributedCheckpointManager
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.engine import Engine, Position
@@ -47,21 +50,40 @@ class RunCheckpoints:
     """Where training stood when that was saved or restored."""
     metrics: dict[str, float] = attrs.field(factory=dict)
     """What was saved with it."""
+    loaded: Saved | None = None
+    """The record of what was restored last."""
+    under_way: SaveUnderWay | None = None
+    """What is being saved in the background."""
+    untold: list[tuple[Position, str]] = attrs.field(factory=list)
+    """What was saved in the background, and nobody was told of yet."""
+    provenance: Provenance = attrs.field(init=False)
+    """Where the run comes from."""
+
+    @provenance.default
+    def _look_around(self) -> Provenance:
+        return Provenance(factories_of(self.config))
 
     @property
     def parts(self) -> dict[str, Any]:
         """Whatever has a state beside model, optimizer and learning rate."""
         return {**self.engine.parts, **self.more_parts}
 
-    def save(self, reason: str, *, metrics: Mapping[str, float] | None = None) -> str:
+    def save(self, reason: str, *, metrics: Mapping[str, float] | None = None, later: bool = False) -> str | None:
         """Save where training stands, with the *metrics* of an epoch at its end, and return the checkpoint's location.
 
+        With *later* it is written in the background, and None is returned. What was begun before comes first.
+
         Raises:
-            DiskFullError, StorageError: If it cannot be written.
+            DiskFullError, StorageError: If it cannot be written, or what was begun before could not be.
         """
+        settle(self)
         engine, position, ended = self.engine, self.engine.position, metrics is not None
         engine.world.share_buffers([engine.model, *([engine.average] if engine.average is not None else [])])
-        location = self.manager.save_checkpoint(
+        write: Any = self.manager.save_checkpoint
+        if later:
+            assert isinstance(self.manager, CheckpointManager)  # several processes were refused it
+            write = self.manager.async_save_checkpoint
+        begun = write(
             engine.model,
             engine.optimizer,
             self._scheduler,
@@ -70,28 +92,37 @@ class RunCheckpoints:
             step=position.step,
             epoch_ended=ended,
             reason=reason,
-            items={**self.parts, "experiment": as_data(self.config), "environment": self._environment()},
+            items={**self.parts, "experiment": as_data(self.config), "environment": self.environment()},
         )
-        self.at, self.saved, self.metrics = Path(str(location)).name, position, dict(metrics or {})
-        self.source = self.at
-        return str(location)
+        self.saved, self.metrics = position, dict(metrics or {})
+        if later:
+            self.at, self.under_way = None, SaveUnderWay(begun, position)
+            return None
+        self.source = self.at = Path(str(begun)).name
+        return str(begun)
 
     def save_here(self, reason: str) -> str | None:
         """Save in the middle of an epoch, unless that is saved already, and return the location if it was not.
 
-        Between two epochs nothing is saved: that is done with the metrics, or it was not to be.
+        Between two epochs nothing is saved: that is done with the metrics, or it was not to be. What is being saved in
+        the background is waited for.
+
+        Raises:
+            DiskFullError, StorageError: As `save`.
         """
+        settle(self)
         position = self.engine.position
         is_here = position == self.saved and self.at is not None
         return None if not position.batch or is_here else self.save(reason)
 
     def go_back(self) -> None:
         """Load what was saved or restored last."""
+        settle(self)
         assert self.source is not None
         self.restore(self.source)
 
-    def restore(self, checkpoint: Path | str) -> tuple[str, Sequence[str]]:
-        """Load *checkpoint* whole, and return its name and what is not as it was when it was saved.
+    def restore(self, checkpoint: Path | str) -> ResumeReport:
+        """Load *checkpoint* whole, and return what came of it.
 
         Raises:
             CheckpointNotFoundError: If there is none, or it was not saved by a run.
@@ -104,10 +135,15 @@ class RunCheckpoints:
         self.source = checkpoint if is_path else found.saved.name
         is_here = found.saved.id in {one.id for one in self.manager.list_checkpoints()}
         self.at = found.saved.name if is_here else None
-        self.saved, self.metrics = engine.position, dict(found.saved.metrics)
-        before = {**settings_that_matter(found.state["experiment"]), **found.state["environment"]}
-        now = {**settings_that_matter(as_data(self.config)), **self._environment()}
-        return found.saved.name, environment.differences(before, now)
+        self.saved, self.metrics, self.loaded = engine.position, dict(found.saved.metrics), found.saved
+        return report_resume(
+            found.saved,
+            found.state,
+            position=engine.position,
+            before={**settings_that_matter(found.state["experiment"]), **found.state["environment"]},
+            now={**settings_that_matter(as_data(self.config)), **self.environment()},
+            passed_over=found.passed_over,
+        )
 
     def _load(self, checkpoint: Path | str) -> Restored:
         found = self.manager.load_checkpoint(checkpoint)
@@ -152,9 +188,11 @@ class RunCheckpoints:
     def _scheduler(self) -> Any:
         return None if self.engine.rate is None else self.engine.rate.scheduler
 
-    def _environment(self) -> Mapping[str, Any]:
+    def environment(self) -> dict[str, Any]:
+        """Return what else the bits depend on, and where the run comes from."""
+        found = environment.fingerprint(self.engine.device, self.engine.model)
         facts = {"training samples": self.samples, "processes": self.engine.world.size}
-        return {**environment.fingerprint(self.engine.device), **facts}
+        return {**found, **facts, **self.provenance.facts}
 
 
 def check_parts(
@@ -177,12 +215,13 @@ def check_parts(
             raise MismatchError(msg)
 
 
-def restore_owned(manager: CheckpointManager, latest: Path | str, engine: Engine, scheduler: Any) -> dict[str, Any]:
+def restore_owned(
+    manager: CheckpointManager, latest: Path | str, engine: Engine, scheduler: Any, *, now: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], ResumeReport]:
     """Load *latest*, saved in a loop that its user owns, into *engine* and *scheduler*.
 
     Returns:
-        How many batches of the epoch were `given` out, the `values` of the last step, and options and environment as
-        they were `before`.
+        What the manager knew, and what came of it, with what was before held against options and environment *now*.
 
     Raises:
         CheckpointNotFoundError, CorruptCheckpointError, MismatchError: If it has other parts, or was changed.
@@ -194,15 +233,14 @@ def restore_owned(manager: CheckpointManager, latest: Path | str, engine: Engine
         raise MismatchError(msg)
     manager.load_checkpoint(latest, engine.model, engine.optimizer, scheduler, items=dict(engine.parts), strict=True)
     take_up(engine.optimizer)
-    own = found.state["manager"]
+    own: Mapping[str, Any] = found.state["manager"]
     before = {**own["options"], **found.state["environment"]}
-    return {"given": own["given"], "values": own["values"], "before": before}
+    return own, report_resume(found.saved, found.state, position=engine.position, before=before, now=now)
 
 
-def warn_of_differences(latest: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[str]:
-    """Return what differs between *before* and *now*, and warn of it where there is something."""
-    changed = environment.differences(before, now)
+def warn_of_differences(report: ResumeReport, *, depth: int) -> None:
+    """Warn, as of the caller *depth* calls up, where a resume need not lead to the same bits."""
+    changed = [str(one) for one in report.differences if one.matters]
     if changed:
-        msg = f"going on from {latest}, and the rest need not be equal to the bit: {'; '.join(changed)}"
-        warnings.warn(msg, ResumeWarning, stacklevel=4)
-    return changed
+        what = f"going on from {report.checkpoint}, and the rest need not be equal to the bit"
+        warnings.warn(f"{what}: {'; '.join(changed)}", ResumeWarning, stacklevel=depth + 1)

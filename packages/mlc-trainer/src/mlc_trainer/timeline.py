@@ -45,6 +45,12 @@ class Restart:
     differences: Sequence[str]
     """What was not as it was."""
     at: str | None
+    restored: Mapping[str, str] = attrs.field(factory=dict)
+    """Each part that got its state back, with its size or where it stood."""
+    not_restored: Mapping[str, str] = attrs.field(factory=dict)
+    """Each that did not, and why."""
+    verdict: str | None = None
+    """Whether the rest was expected to be equal to the bit, in words."""
 
 
 @attrs.frozen
@@ -162,7 +168,14 @@ def _restart(line: Mapping[str, Any], place: float) -> Restart:
         source=_text(line.get("from")) or "a checkpoint",
         differences=[str(one) for one in changed] if isinstance(changed, list) else [],
         at=line["at"] if _time(line) else None,
+        restored=_texts(line.get("restored")),
+        not_restored=_texts(line.get("not_restored")),
+        verdict=_text(line.get("verdict")),
     )
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {name: str(one) for name, one in value.items()} if isinstance(value, dict) else {}
 
 
 def _numbers(line: Mapping[str, Any]) -> dict[str, float | None]:

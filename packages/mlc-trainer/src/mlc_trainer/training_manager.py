@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import torch
 
-from mlc_core import create_checkpoint_manager
-from mlc_losses import LossManager
 from mlc_trainer import environment
 from mlc_trainer.assembly import make_loss_scheduler
 from mlc_trainer.catalogs import make_observers
-from mlc_trainer.config import PartConfig, TrainingConfig
+from mlc_trainer.config import DataConfig, PartConfig, TrainingConfig
 from mlc_trainer.data import Batches
 from mlc_trainer.data.foreign import repeat
+from mlc_trainer.data.watchdog import Watchdog
+from mlc_trainer.directory import RunDirectory
 from mlc_trainer.distributed import require_one_process
 from mlc_trainer.engine import Engine, Position
 from mlc_trainer.errors import ConfigError, PreemptedError, RunError
@@ -22,26 +23,27 @@ from mlc_trainer.measure import device_of, measure
 from mlc_trainer.metrics import DiceScore
 from mlc_trainer.observers import Journal, RunRecord
 from mlc_trainer.precision import Precision
+from mlc_trainer.provenance import Provenance
 from mlc_trainer.randomness import MEASURE, mix
+from mlc_trainer.resume_report import as_facts
 from mlc_trainer.saving import restore_owned, warn_of_differences
 from mlc_trainer.signals import StoppedError, StopRequest, name_signal
 from mlc_trainer.summary import as_floats
-from mlc_trainer.training_record import TrainingRecord
+from mlc_trainer.training_setup import TrainingSetup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
-    from mlc_core import CheckpointManager
-    from mlc_losses import Loss
     from mlc_trainer.metrics import Metric
     from mlc_trainer.observers import Observer
+    from mlc_trainer.resume_report import ResumeReport
 
 __all__ = ["TrainingManager"]
 
 
-class TrainingManager(TrainingRecord):
+class TrainingManager(TrainingSetup):
     """The steps, the checkpoints and the record of a training loop that you own.
 
     Args:
@@ -56,9 +58,12 @@ class TrainingManager(TrainingRecord):
         on_nonfinite: Whether a batch whose loss is not finite is passed over ("skip") or ends the training ("stop").
         observers: Who else hears of epochs and checkpoints, beside the journal.
         trackers: Names among `trackers()`: who hears of them in a thread of their own.
+        loader_timeout: Seconds that a batch may take until it is told where the loader hangs; None watches nothing.
+        on_stuck: Whether to wait on then ("report"), or to raise `LoaderStuckError` ("stop").
     """
 
-    loss_function: Loss
+    resume_report: ResumeReport | None = None
+    """What `resume` came to; None where there was nothing to go on from."""
 
     def __init__(
         self,
@@ -74,6 +79,8 @@ class TrainingManager(TrainingRecord):
         on_nonfinite: Literal["stop", "skip"] = "stop",
         observers: Sequence[Observer] = (),
         trackers: Sequence[str] = (),
+        loader_timeout: float | None = 300.0,
+        on_stuck: Literal["report", "stop"] = "report",
     ) -> None:
         require_one_process()
         self.model_dir = Path(model_dir)
@@ -96,8 +103,10 @@ class TrainingManager(TrainingRecord):
         self._resumed = False
         self.last_values: Mapping[str, float | Tensor] = {}  # of the last step, after a restart too
         self._scheduler: Any = None
-        self._loss_schedule: Mapping[str, Any] | None = None
         self._stop = StopRequest()
+        DataConfig(factory="", timeout=loader_timeout, on_stuck=on_stuck)
+        self._dog = Watchdog(timeout=loader_timeout, on_stuck=on_stuck)
+        self._provenance = Provenance()
         self._last: dict[str, float] = {}
 
     @property
@@ -105,33 +114,7 @@ class TrainingManager(TrainingRecord):
         """How far training has come."""
         return Position() if self._engine is None else self._engine.position
 
-    # ------------------------------------------------------------------ what it is made of
-
-    def setup_loss_function(self, config: Mapping[str, Any]) -> Loss:
-        """Make the loss that *config* describes; a `scheduler` in it moves the weights after every epoch.
-
-        Raises:
-            RunError: If training has begun.
-            LossConfigError, UnknownNameError: If *config* cannot be followed.
-        """
-        self._refuse_late("the loss")
-        whole = dict(config)
-        schedule = whole.pop("scheduler", None)
-        self.loss_function = LossManager.create_loss_function(whole)
-        self._loss_schedule = schedule
-        return self.loss_function
-
-    def setup_checkpointing(self, config: Mapping[str, Any]) -> CheckpointManager:
-        """Make the manager of checkpoints that *config* describes, as `create_checkpoint_manager` does.
-
-        Raises:
-            RunError: If training has begun.
-            ConfigurationError: If *config* cannot be followed.
-        """
-        self._refuse_late("checkpointing")
-        directory = self.model_dir / "checkpoints"
-        self.checkpoint_manager = create_checkpoint_manager(directory, self.model_name, config)
-        return self.checkpoint_manager
+    # ------------------------------------------------------------------ the loop
 
     def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any = None) -> Position:
         """Go on from the latest checkpoint if there is one, and return where that is.
@@ -144,11 +127,11 @@ class TrainingManager(TrainingRecord):
         self._scheduler = scheduler
         engine = self._bind(model, optimizer)
         latest = self.checkpoint_manager.get_latest_checkpoint_path()
-        changed = () if latest is None else self._restore(latest)
-        self._tell_start(None if latest is None else Path(str(latest)).name, changed)
+        if latest is not None:
+            self.resume_report = self._restore(latest)
+            warn_of_differences(self.resume_report, depth=2)
+        self._tell_start()
         return engine.position
-
-    # ------------------------------------------------------------------ the loop
 
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs up to *num_epochs*, counted from 0, from the one that is under way.
@@ -205,8 +188,9 @@ class TrainingManager(TrainingRecord):
     ) -> Mapping[str, float | Tensor]:
         """Train *model* on *batch*, a pair of input and target, and return the loss and its components.
 
-        They are tensors without dimensions, still on the device: `float()` waits for it. For a batch that was passed
-        over there are none.
+        The model is trained in the mode it is in: what was frozen by `eval()`, a part or all of it, stays so until
+        `train()` is called. The values are tensors without dimensions, still on the device: `float()` waits for it.
+        For a batch that was passed over there are none.
 
         Raises:
             RunError: If model or optimizer are others than before.
@@ -294,17 +278,12 @@ class TrainingManager(TrainingRecord):
 
     # ------------------------------------------------------------------ the inside
 
-    def _refuse_late(self, what: str) -> None:
-        if self._engine is not None:
-            msg = f"training has begun at step {self.position.step}; {what} is set up before the first step"
-            raise RunError(msg)
-
     def _begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Engine:
         if self._engine is not None:
             msg = "this is another model or another optimizer than before; make a TrainingManager for each"
             raise RunError(msg)
         engine = self._bind(model, optimizer)
-        self._tell_start(None)
+        self._tell_start()
         return engine
 
     def _bind(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Engine:
@@ -322,6 +301,7 @@ class TrainingManager(TrainingRecord):
             device=device,
             seed=self._seed,
             loss_scheduler=None if schedule is None else make_loss_scheduler(self.loss_function, schedule, optimizer),
+            keep_modes=False,  # in a loop of one's own they are one's own
             **self._engine_options,
         )
         return self._engine
@@ -330,24 +310,31 @@ class TrainingManager(TrainingRecord):
         return {"given": self._given, "values": as_floats(self.last_values), "options": self._options}
 
     def _epoch_of(self, loader: Batches | Iterable[Any], seed: int, epoch: int, *, first: int = 0) -> Iterator[Any]:
+        name = "training" if seed == self._seed else "validation"
+        watch = partial(self._dog.watch, loader=name, epoch=self.position.epoch)
         if isinstance(loader, Batches):
-            return loader.epoch(epoch, first=first)
-        return repeat(loader, seed=seed, epoch=epoch, first=first, resumed=self._resumed)
+            return watch(loader.epoch(epoch, first=first), first=first)
+        return repeat(loader, seed=seed, epoch=epoch, first=first, resumed=self._resumed, watch=watch)
 
-    def _restore(self, latest: Path | str) -> Sequence[str]:
-        """Load *latest* into what was bound, and return what is not as it was."""
+    def _restore(self, latest: Path | str) -> ResumeReport:
+        """Load *latest* into what was bound, and return what came of it."""
         engine = self._engine
         assert engine is not None
-        facts = restore_owned(self.checkpoint_manager, latest, engine, self._scheduler)
-        self._given, self._saved_at, self._resumed = facts["given"], engine.position, True
-        self.last_values = facts["values"]
-        now = {**self._options, **environment.fingerprint(engine.device)}
-        return warn_of_differences(latest, facts["before"], now)
+        now = {**self._options, **self._environment(engine)}
+        own, report = restore_owned(self.checkpoint_manager, latest, engine, self._scheduler, now=now)
+        self._given, self._saved_at, self._resumed = own["given"], engine.position, True
+        self.last_values = own["values"]
+        return report
 
-    def _tell_start(self, source: str | None, changed: Sequence[str] = ()) -> None:
+    def _environment(self, engine: Engine) -> dict[str, Any]:
+        return {**environment.fingerprint(engine.device, engine.model), **self._provenance.facts}
+
+    def _tell_start(self) -> None:
         self.model_dir.mkdir(parents=True, exist_ok=True)
-        name = self.model_name
-        record = RunRecord(id=name, directory=self.model_dir, model_name=name, resumed_from=source, differences=changed)
+        assert self._engine is not None
+        RunDirectory(self.model_dir).write_environment(self._environment(self._engine))
+        name, facts = self.model_name, as_facts(self.resume_report)
+        record = RunRecord(id=name, directory=self.model_dir, model_name=name, **facts)
         for observer in self._observers:
             observer.run_started(record, self.position)
 
@@ -377,7 +364,7 @@ class TrainingManager(TrainingRecord):
             step=engine.position.step,
             epoch_ended=epoch_ended,
             reason=reason,
-            items={**engine.parts, "environment": environment.fingerprint(engine.device), "manager": self._state()},
+            items={**engine.parts, "environment": self._environment(engine), "manager": self._state()},
         )
         if location is not None:
             self._saved_at = engine.position

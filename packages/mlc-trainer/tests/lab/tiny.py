@@ -175,6 +175,37 @@ class Deadly(Images):
         return super().__getitem__(index)
 
 
+class Stuck(Blobs):
+    """One image takes its time."""
+
+    def __init__(self, *, seconds, where="training", **facts):
+        super().__init__(**facts)
+        self._seconds, self._where = seconds, where
+
+    def training(self):
+        """Return images of which the sixth may be slow."""
+        return Slow(super().training(), self._seconds if self._where == "training" else 0, 5)
+
+    def validation(self):
+        """Return images of which the second may be."""
+        return Slow(super().validation(), self._seconds if self._where == "validation" else 0, 1)
+
+
+class Slow:
+    """Waits before it gives one of *images*."""
+
+    def __init__(self, images, seconds, index):
+        self._images, self._seconds, self._index = images, seconds, index
+
+    def __len__(self):
+        return len(self._images)
+
+    def __getitem__(self, index):
+        if index == self._index:
+            time.sleep(self._seconds)
+        return self._images[index]
+
+
 class Moody(Blobs):
     """Counts how often it was asked, and nobody saves that."""
 

@@ -117,8 +117,11 @@ def headline(run: Run) -> str:
     said = [f"{name:8} {value}" for name, value in lines.items() if value]
     for one in timeline.restarts:
         at = f", {moment(one.at)}" if one.at else ""
-        changed = "".join(f"\n           not as it was: {what}" for what in one.differences)
-        said.append(f"{'resumed':8} from {one.source} in epoch {one.epoch}, step {one.step}{at}{changed}")
+        more = [f"not as it was: {what}" for what in one.differences]
+        if one.verdict is not None:
+            more = [f"restored: {', '.join(one.restored)}", *more, f"the rest: {one.verdict}"]
+        said.append(f"{'resumed':8} from {one.source} in epoch {one.epoch}, step {one.step}{at}")
+        said += [f"{'':10} {line}" for line in more]
     return "\n".join([*said, *(f"{'problem':8} {one}" for one in run.problems)])
 
 

@@ -46,7 +46,7 @@ def train(
     auto_resume: bool,
     as_json: bool,
 ) -> None:
-    """Train a model from CONFIG, a TOML or JSON file.
+    """Train a model from CONFIG, a TOML, JSON or YAML file.
 
     The run directory gets the resolved configuration, a journal (metrics.jsonl) and checkpoints: the latest state
     after every epoch, the best, and whatever the save strategy asks for. If the process dies, `mlc resume RUN_DIR`
@@ -85,6 +85,7 @@ def resume(run_dir: Path, epochs: int | None, prove: Path | None, *, as_json: bo
     epoch too. What is not as it was when the checkpoint was saved (another version, another number of threads) is
     named, because then the rest need not be equal to the bit.
     """
+    from mlc_trainer.commands.resuming import ResumeTable
     from mlc_trainer.directory import RunDirectory
     from mlc_trainer.experiment import ExperimentManager
 
@@ -93,7 +94,8 @@ def resume(run_dir: Path, epochs: int | None, prove: Path | None, *, as_json: bo
         _prove(RunDirectory(run_dir).read_config(), prove, as_json=as_json)
         return
     with plain_warnings():
-        experiment = ExperimentManager.from_run(run_dir, observers=_screen(as_json=as_json))
+        watching = () if as_json else (ResumeTable(), *_screen(as_json=as_json))
+        experiment = ExperimentManager.from_run(run_dir, observers=watching)
         _report(experiment, experiment.resume_training(epochs), as_json=as_json)
 
 
@@ -120,10 +122,12 @@ def _report(experiment: ExperimentManager, metrics: dict[str, float], *, as_json
     if not experiment.is_first:
         return  # one of several processes speaks for all
     checkpoints = experiment.checkpoints
+    report = experiment.resume_report
     facts = {
         "run_dir": str(experiment.directory.path),
         "best": str(checkpoints.get_best_checkpoint_path()),
         "latest": str(checkpoints.get_latest_checkpoint_path()),
+        "resume": None if report is None else report.as_data(),
     }
     print_metrics("After the last epoch", metrics, facts, as_json=as_json)
     if not as_json:

@@ -10,16 +10,26 @@ from mlc_trainer.errors import ResumeWarning
 from mlc_trainer.randomness import DATA_ORDER, SAMPLE, mix, seed_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["repeat"]
 
 
-def repeat(loader: Iterable[Any], *, seed: int, epoch: int, first: int = 0, resumed: bool = False) -> Iterator[Any]:
+def repeat(
+    loader: Iterable[Any],
+    *,
+    seed: int,
+    epoch: int,
+    first: int = 0,
+    resumed: bool = False,
+    watch: Callable[[Iterator[Any]], Iterator[Any]] = iter,
+) -> Iterator[Any]:
     """Yield the batches of *epoch* that *loader* gives from batch *first* on; those before are loaded and let go of.
 
     What the loader draws for order and samples is a function of *seed*, *epoch* and the number of the batch, whoever
     draws in between: its own generators and the global ones are started anew, its sampler is told the epoch.
+
+    All of them pass through *watch*.
 
     Warns:
         ResumeWarning: If training was *resumed*, and batches come from processes that outlive an epoch, whose
@@ -41,7 +51,7 @@ def repeat(loader: Iterable[Any], *, seed: int, epoch: int, first: int = 0, resu
         if tell is not None:
             tell(epoch)
     seed_generators(start)
-    iterator = iter(loader)
+    iterator = watch(iter(loader))
     for number in itertools.count():
         seed_generators(mix(SAMPLE, seed, epoch, number))
         try:

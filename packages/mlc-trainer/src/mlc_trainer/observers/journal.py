@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mlc_trainer.engine import Position
     from mlc_trainer.observers.protocol import RunRecord
+    from mlc_trainer.resume_report import ResumeReport
 
 __all__ = ["Journal", "metrics_of", "read_journal"]
 
@@ -68,7 +69,8 @@ class Journal:
             kept.append({"event": "started", **begun})
         else:
             changed = list(run.differences)
-            kept.append({"event": "resumed", **begun, "from": run.resumed_from, "differences": changed})
+            facts = {"from": run.resumed_from, "differences": changed, **_facts(run.resume)}
+            kept.append({"event": "resumed", **begun, **facts})
         replace_file(self._path, "".join(map(_line, kept)))
 
     def step_ended(self, position: Position) -> None:
@@ -109,6 +111,15 @@ def _line(content: Mapping[str, Any]) -> str:
     """JSON has no NaN and no infinity; a number that is neither here nor there is null."""
     numbers = {name: one if not isinstance(one, float) or math.isfinite(one) else None for name, one in content.items()}
     return json.dumps(numbers) + "\n"
+
+
+def _facts(report: ResumeReport | None) -> dict[str, Any]:
+    """Return what *report* tells beside the name of the checkpoint and the differences in words."""
+    if report is None:
+        return {}
+    told = report.as_data()
+    names = ("restored", "not_restored", "passed_over", "to_the_bit", "verdict")
+    return {**{name: told[name] for name in names}, "changes": told["differences"]}
 
 
 def _now() -> str:

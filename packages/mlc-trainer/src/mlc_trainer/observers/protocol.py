@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlc_trainer.engine import Position
+    from mlc_trainer.resume_report import ResumeReport
 
 __all__ = ["Observer", "RunRecord"]
 
@@ -30,6 +31,8 @@ class RunRecord:
     """The name of the checkpoint that it goes on from."""
     differences: Sequence[str] = ()
     """What is not as it was when that checkpoint was saved."""
+    resume: ResumeReport | None = None
+    """All of that: what was restored, what was not and why, before and now by key."""
     config: Mapping[str, Any] = attrs.field(factory=dict)
     """What the run is made of, as plain data; nothing where the loop is its user's own."""
 
