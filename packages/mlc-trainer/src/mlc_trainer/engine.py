@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from mlc_trainer.averaging import average
 from mlc_trainer.errors import NonFiniteLossError, NonFiniteStepError
 from mlc_trainer.means import RunningMeans
-from mlc_trainer.measure import lay_out, loss_values, split
+from mlc_trainer.measure import bind_loss, lay_out, split
 from mlc_trainer.precision import Precision
 from mlc_trainer.randomness import STEP, mix, seed_generators
 
@@ -131,7 +131,7 @@ class Engine:
             return self._pass_over()
         self.torn = True
         kept = [buffer.clone() for buffer in self.model.buffers()] if self._guards else []
-        self.optimizer.zero_grad(set_to_none=True)
+        self._forget_gradients()
         values = self._differentiate(inputs, targets)
         if not self._update(values):
             return self._undo(kept)
@@ -141,6 +141,14 @@ class Engine:
         self._means.add(values, len(inputs))
         self._advance()
         return values
+
+    def _forget_gradients(self) -> None:
+        if type(self.optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:
+            self.optimizer.zero_grad(set_to_none=True)
+            return
+        for group in self.optimizer.param_groups:  # what torch's own does, without telling its profiler: four µs
+            for weight in group["params"]:
+                weight.grad = None
 
     def _put(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         inputs, targets = split(batch, self.device)
@@ -160,7 +168,7 @@ class Engine:
     def _differentiate_part(self, inputs: Tensor, targets: Tensor, *, share: float) -> dict[str, Tensor]:
         with self._precision.cast():
             prediction = self._forward(inputs)
-        values = loss_values(self.loss, prediction, targets)
+        values = self._values_of(prediction, targets)
         self._precision.backward(values["loss"] if share == 1.0 else values["loss"] * share)
         return {name: value.detach() for name, value in values.items()}
 
@@ -194,7 +202,7 @@ class Engine:
         """Take back what a forward pass has written, and pass the batch over."""
         for buffer, before in zip(self.model.buffers(), kept, strict=True):
             buffer.copy_(before)
-        self.optimizer.zero_grad(set_to_none=True)
+        self._forget_gradients()
         self.torn = False
         what = f"the loss or its gradient is not finite at step {self.position.step + 1}"
         if self._on_nonfinite == "rollback":
@@ -261,6 +269,16 @@ class Engine:
         raise NonFiniteLossError(msg)
 
     # ------------------------------------------------------------------ what it is made of
+
+    @property
+    def loss(self) -> Loss:
+        """What takes prediction and target."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: Loss) -> None:
+        self._loss = loss
+        self._values_of = bind_loss(loss)
 
     @property
     def measured(self) -> nn.Module:

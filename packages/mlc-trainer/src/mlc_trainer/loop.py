@@ -96,13 +96,14 @@ class Loop:
     def _train_epoch(self) -> None:
         engine, batches, log_every = self._engine, self._training, self._config.training.log_every
         step_ended = [observer.step_ended for observer in self._observers]
+        asks = self._checkpoints.manager.asks_within_epochs
         for batch in self._stop.watch(batches.epoch(engine.position.epoch, first=engine.position.batch)):
             values = engine.train_step(batch)
             for tell in step_ended:
                 tell(engine.position)
             if values and engine.position.step % log_every == 0:
                 self._log_step(values)
-            if engine.position.batch < len(batches):  # the end of the epoch is saved when it was measured
+            if asks and engine.position.batch < len(batches):  # the end of the epoch is saved when it was measured
                 self._save_if_due()
 
     def _log_step(self, values: Mapping[str, Tensor]) -> None:

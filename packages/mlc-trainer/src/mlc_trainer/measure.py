@@ -11,7 +11,7 @@ from mlc_trainer.errors import ConfigError
 from mlc_trainer.randomness import MEASURE, mix, seed_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlc_trainer.metrics import Metric
     from mlc_trainer.precision import Precision
 
-__all__ = ["device_of", "lay_out", "loss_values", "measure", "split", "take_up", "to_channels_last"]
+__all__ = ["bind_loss", "device_of", "lay_out", "measure", "split", "take_up", "to_channels_last"]
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -35,7 +35,7 @@ def split(batch: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor
         msg = f"a batch is {what}; a dataset must give pairs of input and target"
         raise ConfigError(msg)
     inputs, targets = batch
-    if device.type == "cpu" and inputs.device == targets.device == device:  # each call takes a microsecond
+    if inputs.is_cpu and targets.is_cpu and device.type == "cpu":  # each call of `to` takes a microsecond
         return inputs, targets
     return inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
 
@@ -71,13 +71,17 @@ def take_up(optimizer: torch.optim.Optimizer) -> None:
                 kept[name] = torch.empty_like(weight, dtype=one.dtype).copy_(one)
 
 
-def loss_values(loss: Loss, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Return the `loss`, with its graph, and each of its components where it has some."""
-    components = getattr(loss, "get_loss_components", None)
+def bind_loss(loss: Loss) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
+    """Return what takes prediction and target, and returns the `loss`, with its graph, and each of its components."""
+    components = getattr(loss, "get_loss_components", None)  # a module without it takes two microseconds to say so
     if components is None:
-        return {"loss": loss(prediction, targets)}
-    values: dict[str, Tensor] = dict(components(prediction, targets))
-    return {"loss": values.pop("total"), **values}
+        return lambda prediction, targets: {"loss": loss(prediction, targets)}
+
+    def take_apart(prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        values: dict[str, Tensor] = dict(components(prediction, targets))
+        return {"loss": values.pop("total"), **values}
+
+    return take_apart
 
 
 def measure(
@@ -101,6 +105,7 @@ def measure(
     sums: dict[str, Tensor] = {}
     samples = 0
     modes = [(one, one.training) for one in model.modules()]  # parts that are frozen stay so
+    values_of = bind_loss(loss)
     model.eval()
     try:
         with torch.no_grad():
@@ -109,7 +114,7 @@ def measure(
                 seed_generators(mix(MEASURE, seed, number), device)
                 with nullcontext() if precision is None else precision.cast():
                     prediction = model(inputs)
-                for name, value in loss_values(loss, prediction, targets).items():
+                for name, value in values_of(prediction, targets).items():
                     sums[name] = sums.get(name, torch.zeros((), device=device)) + value.double() * len(inputs)
                 samples += len(inputs)
                 if metric is not None:
