@@ -1,4 +1,4 @@
-"""A model so small that what surrounds a step is what is seen, and its data: what configurations of the benchmark name."""
+"""A model so small that what surrounds a step is what is seen, and its data, for configurations to name."""
 
 from __future__ import annotations
 

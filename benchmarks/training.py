@@ -3,9 +3,9 @@
     python -m nox -s bench -- training                    as docs/training/benchmarks.md has it
     python benchmarks/training.py --rounds 7 --only bare mlc --print
 
-All train the same model on the same rows with the same loss (`torch.nn.MSELoss`) and the same optimizer, in batches that
-a `DataLoader` puts together. A sample is a run of its own, of which the first steps and what comes before and after them
-are not timed. One during which something else used the processor is thrown away and taken again.
+All train the same model on the same rows with the same loss (`torch.nn.MSELoss`) and the same optimizer, in batches
+that a `DataLoader` puts together. A sample is a run of its own, of which the first steps and what comes before and
+after them are not timed. One during which something else used the processor is thrown away and taken again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ PAGE = Path(__file__).parents[1] / "docs" / "training" / "benchmarks.md"
 MARK = "<!-- results -->"
 BARE = "bare loop"
 RATE = 1e-3
-PEERS = {"lightning": "lightning", "accelerate": "accelerate", "ignite": "pytorch-ignite", "transformers": "transformers"}
+PEERS = {
+    "lightning": "lightning",
+    "accelerate": "accelerate",
+    "ignite": "pytorch-ignite",
+    "transformers": "transformers",
+}
 """What to import, and what it is called where it is installed from."""
 
 
@@ -239,7 +244,7 @@ def table(times: dict[str, list[float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only", nargs="+", default=[""], help="ways whose name starts so; the bare loop is always there")
+    parser.add_argument("--only", nargs="+", default=[""], help="ways whose name starts so, beside the bare loop")
     parser.add_argument("--print", action="store_true", help="print the table and leave the page alone")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from mlc_trainer.experiment import ExperimentManager
     from mlc_trainer.models import ModelManager
-    from mlc_trainer.observers import Observer, RunRecord, read_journal
+    from mlc_trainer.observers import Monitor, Observer, RunRecord, read_journal
     from mlc_trainer.presets import create_training_manager, quick_training_setup
     from mlc_trainer.proving import Proof, prove
     from mlc_trainer.training_manager import TrainingManager
@@ -36,6 +36,7 @@ __all__ = [
     "FactoryError",
     "HorizonError",
     "ModelManager",
+    "Monitor",
     "NonFiniteLossError",
     "NonFiniteStepError",
     "Observer",
@@ -72,7 +73,7 @@ __getattr__, __dir__ = lazy_exports(
         ),
         "experiment": "ExperimentManager",
         "models": "ModelManager",
-        "observers": "Observer RunRecord read_journal",
+        "observers": "Monitor Observer RunRecord read_journal",
         "proving": "Proof prove",
         "presets": "create_training_manager quick_training_setup",
         "training_manager": "TrainingManager",

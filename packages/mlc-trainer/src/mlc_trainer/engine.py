@@ -14,7 +14,7 @@ import attrs
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from mlc_trainer.averaging import average
+from mlc_trainer.averaging import MeanOfEpochs, average
 from mlc_trainer.errors import NonFiniteLossError, NonFiniteStepError
 from mlc_trainer.means import RunningMeans
 from mlc_trainer.measure import bind_loss, lay_out, split
@@ -65,6 +65,7 @@ class Engine:
         precision: What operations compute in; see `Precision`.
         accumulate: Into how many parts a batch is cut.
         ema_decay: Of the moving average of the weights; None keeps none.
+        swa_start: The epoch from which on the mean of the weights at the ends of epochs is kept; None keeps none.
         memory_format: How images are laid out.
         compiled: Whether the model is compiled.
         on_nonfinite: What to do with a batch whose loss or gradient is not finite.
@@ -84,6 +85,7 @@ class Engine:
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         accumulate: int = 1,
         ema_decay: float | None = None,
+        swa_start: int | None = None,
         channels_last: bool = False,
         compiled: bool = False,
         on_nonfinite: Literal["stop", "skip", "rollback"] = "stop",
@@ -96,6 +98,7 @@ class Engine:
         self.device = device
         self.position = Position()
         self.average = None if ema_decay is None else average(model, ema_decay)
+        self.mean = None if swa_start is None else MeanOfEpochs(model, start=swa_start, seed=seed)
         self.torn = False
         """Whether something was begun and not ended, so that nothing here is worth saving."""
         self._forward = torch.compile(model, dynamic=False) if compiled else model
@@ -237,6 +240,19 @@ class Engine:
             raise NonFiniteLossError(msg)
         return {f"train_{name}": mean for name, mean in self._means.means().items()}
 
+    def average_epoch(self, batches: Iterable[Sequence[Tensor]]) -> None:
+        """Add the weights to the mean of those at the ends of epochs, where one is kept, before anything is measured.
+
+        *batches*, to train on, renew statistics of batch normalisation. Called once more it changes nothing.
+        """
+        if self.mean is not None:
+            inputs = (self._put(batch)[0] for batch in batches)
+            self.mean.add(self.model, self.position.epoch + 1, inputs, self._pass)
+
+    def _pass(self, model: nn.Module, inputs: Tensor) -> None:
+        with self._precision.cast():
+            model(inputs)
+
     def end_epoch(self, metrics: Mapping[str, float]) -> None:
         """Close the epoch, which came to *metrics*: schedules of epochs go on by one.
 
@@ -282,7 +298,9 @@ class Engine:
 
     @property
     def measured(self) -> nn.Module:
-        """The model to measure and to export: the average of the weights where one is kept."""
+        """The model to measure and to export: the average of the weights where there is one."""
+        if self.mean is not None and self.mean.begun:
+            return self.mean.model.module
         return self.model if self.average is None else self.average.module
 
     @property
@@ -294,7 +312,7 @@ class Engine:
     def parts(self) -> dict[str, Any]:
         """What has a state of its own beside model, optimizer and learning rate, by the name it is saved under."""
         optional = {
-            "average": self.average,
+            "average": self.average if self.mean is None else self.mean.model,
             "loss_scheduler": self.loss_scheduler,
             "scaler": self._precision.scaler,
         }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
+import torch
 
 from mlc_hooks import open_door
 from mlc_trainer import assembly, environment, events
@@ -101,6 +102,8 @@ class ExperimentManager:
             config = self.config
             device = assembly.pick_device(config.training.device)
             environment.prepare(device, threads=config.training.threads, deterministic=config.training.deterministic)
+            if config.training.matmul_precision is not None:
+                torch.set_float32_matmul_precision(config.training.matmul_precision)
             data, seed = assembly.make_data(config.data), config.training.seed
             self._training = assembly.make_training_batches(config.data, data, seed=seed, device=device)
             self._validation = assembly.make_validation_batches(config.data, data, seed=seed, device=device)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from mlc_hooks.hints import known_names, nearest
 from mlc_trainer.errors import ConfigError, NonFiniteLossError, NonFiniteStepError, PreemptedError
+from mlc_trainer.observers.protocol import Monitor
 from mlc_trainer.signals import StoppedError, StopRequest, name_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -64,6 +65,7 @@ class Loop:
         self._checkpoints = checkpoints
         self._stopping = stopping
         self._observers = observers
+        self._monitors = [one for one in observers if isinstance(one, Monitor)]
         self._stop = StopRequest()
 
     def train(self, total: int) -> dict[str, float]:
@@ -96,8 +98,11 @@ class Loop:
     def _train_epoch(self) -> None:
         engine, batches, log_every = self._engine, self._training, self._config.training.log_every
         step_ended = [observer.step_ended for observer in self._observers]
+        step_began = [monitor.step_began for monitor in self._monitors]
         asks = self._checkpoints.manager.asks_within_epochs
         for batch in self._stop.watch(batches.epoch(engine.position.epoch, first=engine.position.batch)):
+            for begin in step_began:
+                begin(engine.position, len(batch[0]))
             values = engine.train_step(batch)
             for tell in step_ended:
                 tell(engine.position)
@@ -107,9 +112,11 @@ class Loop:
                 self._save_if_due()
 
     def _log_step(self, values: Mapping[str, Tensor]) -> None:
-        numbers = {name: float(value) for name, value in values.items()}
+        numbers = {**{name: float(value) for name, value in values.items()}, "lr": self._engine.learning_rate}
+        for monitor in self._monitors:
+            numbers = {**monitor.numbers(self._engine, numbers), **numbers}
         for observer in self._observers:
-            observer.step_logged(self._engine.position, {**numbers, "lr": self._engine.learning_rate})
+            observer.step_logged(self._engine.position, dict(numbers))
 
     def _save_if_due(self) -> None:
         position = self._engine.position
@@ -120,6 +127,7 @@ class Loop:
 
     def _end_epoch(self) -> None:
         rate, training = self._engine.learning_rate, self._engine.means()
+        self._engine.average_epoch(self._stop.watch(self._once_more()))
         measured = self._measure(self._stop.watch(self._validation.epoch(0)))
         metrics = {**measured, **training, "lr": rate}
         self._engine.end_epoch(metrics)
@@ -135,6 +143,10 @@ class Loop:
             hint = f"{nearest(monitored, metrics)} {known_names('Measured', metrics)}"
             msg = f"checkpoints.monitor_metric = {monitored!r} was not measured.{hint}"
             raise ConfigError(msg)
+
+    def _once_more(self) -> Iterator[Sequence[Tensor]]:
+        """Yield the batches of the epoch that is at its end, loaded only if anybody asks for them."""
+        yield from self._training.epoch(self._engine.position.epoch)
 
     def _save(self, reason: str, *, metrics: Mapping[str, float] | None = None) -> None:
         location = self._checkpoints.save(reason, metrics=metrics)
