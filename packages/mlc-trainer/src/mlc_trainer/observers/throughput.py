@@ -15,10 +15,13 @@ __all__ = ["Throughput"]
 
 
 class Throughput:
-    """Logs `samples_per_second`, `steps_per_second` and `data_wait`, the share of the time that went by without a batch.
+    """Logs `samples_per_second`, `steps_per_second` and `data_wait`, the share of the time spent waiting for batches.
 
     Each is of the steps since the last time; what is measured and saved between them does not count.
     """
+
+    def __init__(self) -> None:
+        self._begin()
 
     def run_started(self, run: RunRecord, position: Position) -> None:
         """Begin to count."""
@@ -69,6 +72,5 @@ class Throughput:
         """Do nothing."""
 
     def _begin(self) -> None:
-        self._waited = self._worked = 0.0
-        self._samples = self._steps = 0
-        self._mark = time.perf_counter()
+        self._waited, self._worked, self._samples, self._steps = 0.0, 0.0, 0, 0
+        self._mark: float = time.perf_counter()
