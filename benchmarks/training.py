@@ -171,7 +171,7 @@ def run_ignite(_folder: Path) -> float:
 
 def run_hugging_face(folder: Path) -> float:
     """Hugging Face's Trainer, without logs, saves or a bar."""
-    from transformers import Trainer, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainingArguments
 
     model, optimizer, loader, loss = parts()
 
@@ -200,13 +200,15 @@ def run_hugging_face(folder: Path) -> float:
         remove_unused_columns=False,
     )
     constant = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
-    Trainer(
+    trainer = Trainer(
         model=Losing(),
         args=arguments,
         train_dataset=loader.dataset,
         data_collator=collate,
         optimizers=(optimizer, constant),
-    ).train()
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
     return model.seconds
 
 

@@ -1,4 +1,4 @@
-"""How training may be told to compute: means of epochs, recomputed activations, fused optimizers, exactness, compiled."""
+"""How training may be told to compute: averaged, recomputed, fused, more or less exactly, compiled."""
 
 import copy
 

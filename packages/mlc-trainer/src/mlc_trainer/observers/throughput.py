@@ -21,7 +21,8 @@ class Throughput:
     """
 
     def __init__(self) -> None:
-        self._begin()
+        self._waited = self._worked = self._mark = 0.0
+        self._samples = self._steps = 0
 
     def run_started(self, run: RunRecord, position: Position) -> None:
         """Begin to count."""
@@ -72,5 +73,6 @@ class Throughput:
         """Do nothing."""
 
     def _begin(self) -> None:
-        self._waited, self._worked, self._samples, self._steps = 0.0, 0.0, 0, 0
-        self._mark: float = time.perf_counter()
+        self._waited = self._worked = 0.0
+        self._samples = self._steps = 0
+        self._mark = time.perf_counter()
