@@ -209,12 +209,12 @@ ROWS, NOISY = TensorDataset(torch.arange(6.0), torch.arange(6.0)), Jittered(torc
         (ConcatDataset([ROWS, NOISY]), True),
         ([(1, 2)], True),
     ],
-    ids=str,
+    ids=["rows", "noisy", "part of rows", "part of noisy", "chain of rows", "chain with noisy", "list"],
 )
 def test_only_what_cannot_draw_is_not_seeded_for(dataset, draws):
     """Its samples move no generator; all others have theirs started for each sample, alone or in a batch."""
     seeded = SeededDataset(dataset, 1)
-    before = torch.get_rng_state()
+    before = torch.manual_seed(99).get_state()
     together = seeded.__getitems__([(0, 0)])
 
     assert draws == may_draw(dataset)
