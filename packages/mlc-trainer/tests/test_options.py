@@ -133,6 +133,17 @@ def test_blocks_are_computed_twice_in_training_only():
     assert ["0.0.weight", "0.0.bias"] == list(model.state_dict())
 
 
+def test_gradients_can_be_asked_for_more_than_once():
+    """As some schedules of losses do."""
+    model = recompute_blocks(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)))
+    loss = model(torch.randn(4, 2)).square().sum()
+    weight = model[0].weight
+    first, again = (torch.autograd.grad(loss, weight, retain_graph=True)[0] for _ in range(2))
+
+    assert torch.equal(first, again)
+    assert 1 == int(model[1].num_batches_tracked)
+
+
 def test_what_cannot_be_recomputed_is_refused(configure, tmp_path):
     """A model without blocks, and a compiler that decides itself."""
     single = {"factory": "torch.nn:Conv2d", "options": {"in_channels": 1, "out_channels": 1, "kernel_size": 1}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -68,22 +68,33 @@ class _Recomputing(nn.Module):
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Called before the first pass; torch itself only cares for its own generators."""
-        return nullcontext(), _as_it_was(self, random.getstate(), np.random.get_state())  # noqa: NPY002 - the global one
+        return nullcontext(), _AsItWas(self)
 
 
-@contextmanager
-def _as_it_was(block: nn.Module, python: Any, numpy: Any) -> Iterator[None]:
-    """Let Python and NumPy draw what they drew, and let the second pass write to buffers that nobody keeps."""
-    now = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one
-    kept = [(one, dict(one._buffers)) for one in block.modules()]  # noqa: SLF001 - torch has no public way to replace them
-    random.setstate(python)
-    np.random.set_state(numpy)  # noqa: NPY002 - the global one
-    try:
-        for one, buffers in kept:
+class _AsItWas:
+    """Lets Python and NumPy draw what they drew, and a second pass write to buffers that nobody keeps."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self._block = block
+        self._drawn = _streams()
+
+    def __enter__(self) -> None:
+        self._now = _streams()
+        self._buffers = [(one, dict(one._buffers)) for one in self._block.modules()]  # noqa: SLF001 - torch has no public way to replace them
+        for one, buffers in self._buffers:
             one._buffers.update({name: None if each is None else each.clone() for name, each in buffers.items()})  # noqa: SLF001
-        yield
-    finally:
-        for one, buffers in kept:
+        _set_streams(self._drawn)
+
+    def __exit__(self, *_: object) -> None:
+        for one, buffers in self._buffers:
             one._buffers.update(buffers)  # noqa: SLF001
-        random.setstate(now[0])
-        np.random.set_state(now[1])  # noqa: NPY002 - the global one
+        _set_streams(self._now)
+
+
+def _streams() -> tuple[Any, Any]:
+    return random.getstate(), np.random.get_state()  # noqa: NPY002 - the one that models draw from
+
+
+def _set_streams(streams: tuple[Any, Any]) -> None:
+    random.setstate(streams[0])
+    np.random.set_state(streams[1])  # noqa: NPY002 - the same
