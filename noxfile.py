@@ -201,11 +201,12 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure ours beside the peers, interleaved, and write the tables into the documentation. Takes half an hour.
 
-    `nox -s bench -- losses --rounds 5` runs one of the two programs with its arguments.
+    `nox -s bench -- losses --rounds 5` runs one of the three programs with its arguments.
     """
     install(session, *editable(), *GROUPS["bench"])
-    programs = session.posargs[:1] if session.posargs[:1] in (["checkpoints"], ["losses"]) else []
-    for program in programs or ["checkpoints", "losses"]:
+    known = ["checkpoints", "losses", "training"]
+    programs = [one for one in session.posargs[:1] if one in known]
+    for program in programs or known:
         session.run("python", f"benchmarks/{program}.py", *session.posargs[len(programs) :], env=QUIET)
 
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from mlc_trainer.data import Batches, BatchPlan, epoch_order
 from mlc_trainer.data.batches import SeededDataset
+from mlc_trainer.data.drawing import may_draw
 from mlc_trainer.randomness import DATA_ORDER, MEASURE, MODEL, SAMPLE, STEP, mix, seed_generators
 
 seeds = st.integers(0, 2**64 - 1)
@@ -184,3 +186,37 @@ def test_walking_through_batches_draws_nothing():
     iter(batches.epoch(0))
 
     assert torch.equal(before, torch.get_rng_state())
+
+
+class Jittered(TensorDataset):
+    """Rows with noise."""
+
+    def __getitem__(self, index):
+        return tuple(one + torch.rand(1) for one in super().__getitem__(index))
+
+
+ROWS, NOISY = TensorDataset(torch.arange(6.0), torch.arange(6.0)), Jittered(torch.arange(6.0), torch.arange(6.0))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "draws"),
+    [
+        (ROWS, False),
+        (NOISY, True),
+        (Subset(ROWS, [0, 1]), False),
+        (Subset(NOISY, [0, 1]), True),
+        (ConcatDataset([ROWS, Subset(ROWS, [2])]), False),
+        (ConcatDataset([ROWS, NOISY]), True),
+        ([(1, 2)], True),
+    ],
+    ids=["rows", "noisy", "part of rows", "part of noisy", "chain of rows", "chain with noisy", "list"],
+)
+def test_only_what_cannot_draw_is_not_seeded_for(dataset, draws):
+    """Its samples move no generator; all others have theirs started for each sample, alone or in a batch."""
+    seeded = SeededDataset(dataset, 1)
+    before = torch.manual_seed(99).get_state()
+    together = seeded.__getitems__([(0, 0)])
+
+    assert draws == may_draw(dataset)
+    assert draws == (not torch.equal(before, torch.get_rng_state()))
+    assert [seeded[0, 0]] == together

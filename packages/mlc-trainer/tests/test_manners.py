@@ -70,7 +70,8 @@ def test_what_is_quick_does_not_import_torch():
 import sys
 import mlc_trainer
 from mlc_trainer import ConfigError, as_data, from_data, read_config, read_journal
-from mlc_trainer.observers import RunRecord, progress
+from mlc_trainer.observers import RunRecord
+from mlc_trainer.observers.progress import progress
 from mlc_hooks.cli import main
 try:
     main(["--help"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mlc_losses import LossManager
 from mlc_trainer import ConfigError
-from mlc_trainer.measure import loss_values, measure
+from mlc_trainer.measure import bind_loss, measure
 from mlc_trainer.metrics import DiceScore
 
 
@@ -77,9 +77,9 @@ def test_components_come_with_the_loss():
     combined = LossManager.create_loss_function({"type": "combined", "dice_weight": 0.5, "bce_weight": 0.5})
     single = LossManager.create_loss_function({"type": "bce"})
 
-    assert {"loss", "dice_loss", "bce_loss"} == set(loss_values(combined, inputs, truth))
-    assert torch.equal(loss_values(combined, inputs, truth)["loss"], combined(inputs, truth))
-    assert {"loss"} == set(loss_values(single, inputs, truth))
+    assert {"loss", "dice_loss", "bce_loss"} == set(bind_loss(combined)(inputs, truth))
+    assert torch.equal(bind_loss(combined)(inputs, truth)["loss"], combined(inputs, truth))
+    assert {"loss"} == set(bind_loss(single)(inputs, truth))
 
 
 def test_measuring_leaves_no_trace():

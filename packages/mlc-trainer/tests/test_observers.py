@@ -9,8 +9,8 @@ from rich.console import Console
 
 from mlc_trainer import ExperimentManager, ResumeWarning, RunError, read_journal
 from mlc_trainer.engine import Position
-from mlc_trainer.observers import Journal, RunRecord, progress
-from mlc_trainer.observers.progress import LineProgress, RichProgress
+from mlc_trainer.observers import Journal, RunRecord
+from mlc_trainer.observers.progress import LineProgress, RichProgress, progress
 
 FREQUENT = {"save_strategy": "interval", "strategy_options": {"every": 2, "unit": "steps"}}
 

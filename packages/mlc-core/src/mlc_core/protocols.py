@@ -33,7 +33,11 @@ __all__ = [
 
 @runtime_checkable
 class SaveStrategy(Protocol):
-    """When to save."""
+    """When to save.
+
+    One that says nothing but at the end of an epoch may have the attribute `epoch_ends_only = True`: then it need not
+    be asked after every step.
+    """
 
     def should_save(self, moment: Moment) -> str | None:
         """Return why *moment* should be saved, in a few words, or None. Asked once per moment, in order."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from mlc_trainer.experiment import ExperimentManager
     from mlc_trainer.models import ModelManager
-    from mlc_trainer.observers import Observer, RunRecord, read_journal
+    from mlc_trainer.observers import Monitor, Observer, RunRecord, read_journal
     from mlc_trainer.presets import create_training_manager, quick_training_setup
     from mlc_trainer.proving import Proof, prove
     from mlc_trainer.resume_report import Difference, ResumeReport
@@ -41,6 +41,7 @@ __all__ = [
     "HorizonError",
     "LoaderStuckError",
     "ModelManager",
+    "Monitor",
     "NonFiniteLossError",
     "NonFiniteStepError",
     "Observer",
@@ -81,7 +82,7 @@ __getattr__, __dir__ = lazy_exports(
         ),
         "experiment": "ExperimentManager",
         "models": "ModelManager",
-        "observers": "Observer RunRecord read_journal",
+        "observers": "Monitor Observer RunRecord read_journal",
         "proving": "Proof prove",
         "presets": "create_training_manager quick_training_setup",
         "resume_report": "Difference ResumeReport",

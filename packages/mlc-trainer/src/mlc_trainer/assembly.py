@@ -15,9 +15,11 @@ from mlc_trainer.distributed.wrapping import make_parallel
 from mlc_trainer.engine import Engine
 from mlc_trainer.errors import ConfigError
 from mlc_trainer.factories import build, find_class
+from mlc_trainer.fusing import with_fused
 from mlc_trainer.measure import to_channels_last
 from mlc_trainer.randomness import MODEL, mix, seed_generators
 from mlc_trainer.rates import check_step, make_learning_rate
+from mlc_trainer.recomputing import recompute_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,13 +164,16 @@ def make_engine(
     """
     training = config.training
     model = make_model(config.model, seed=training.seed, device=device)
+    if training.gradient_checkpointing:
+        model = recompute_blocks(model)
     if training.channels_last:
         model = to_channels_last(model)
     forward = model if world.size == 1 else make_parallel(model, training, device)
     kind = find_class(config.optimizer.name, within="torch.optim", base=torch.optim.Optimizer)
     check_step(kind)
     parameters = [one for one in model.parameters() if one.requires_grad]
-    optimizer = build(kind, parameters, options=config.optimizer.options)
+    options = with_fused(kind, config.optimizer.options, training.fused, device)
+    optimizer = build(kind, parameters, options=options)
     loss, moved = make_loss(config.loss, device, world=world)
     loss_scheduler = None if moved is None else make_loss_scheduler(loss, moved, optimizer)
     if loss_scheduler is not None and loss_scheduler.schedule.learns and world.size > 1:
@@ -191,6 +196,7 @@ def make_engine(
         precision=training.precision,
         accumulate=training.accumulate,
         ema_decay=training.ema_decay,
+        swa_start=training.swa_start,
         channels_last=training.channels_last,
         compiled=training.compile,
         on_nonfinite=training.on_nonfinite,

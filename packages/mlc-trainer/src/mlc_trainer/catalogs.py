@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlc_hooks import Catalog
-from mlc_trainer.observers.isolation import Follower, Isolated
+from mlc_trainer.observers.isolation import Follower, isolate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +33,6 @@ def make_observers(called: Iterable[PartConfig], following: Iterable[PartConfig]
         UnknownNameError: If nobody offers one of them; says what is close.
         OptionsError: If it does not take its options.
     """
-    found: list[Observer] = [Isolated(one.name, callbacks().make(one.name, **one.options)) for one in called]
+    found: list[Observer] = [isolate(one.name, callbacks().make(one.name, **one.options)) for one in called]
     found += [Follower(one.name, trackers().make(one.name, **one.options)) for one in following]
     return found

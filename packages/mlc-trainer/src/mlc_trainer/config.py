@@ -182,6 +182,12 @@ class EarlyStoppingConfig:
     """By how much it must be better to count."""
 
 
+def _switch_or_auto(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value != "auto" and not isinstance(value, bool):
+        msg = f"{attribute.name} = {value!r} must be 'auto', true or false"
+        raise ConfigError(msg)
+
+
 @attrs.frozen(kw_only=True)
 class TrainingConfig:
     """How long, on what, from which seed."""
@@ -200,6 +206,17 @@ class TrainingConfig:
     """Into how many parts each batch is cut, one after the other on the device; the step is that of the whole batch."""
     ema_decay: float | None = attrs.field(default=None, validator=_fraction)
     """Keep a moving average of the weights with this decay; validation and export use it."""
+    swa_start: int | None = attrs.field(default=None, validator=_at_least(1))
+    """From the end of this epoch on, keep the mean of the weights at the ends of epochs; validation and export use it,
+    with statistics of batch normalisation that a pass over the training data renews."""
+    gradient_checkpointing: bool = False
+    """Keep no activations within the blocks of the model, and compute them once more for the gradient: less memory."""
+    fused: Literal["auto", True, False] = attrs.field(default="auto", validator=_switch_or_auto)
+    """Whether the optimizer does a step in one kernel; `auto` is yes on CUDA where it can."""
+    matmul_precision: Literal["highest", "high", "medium"] | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_one_of("highest", "high", "medium"))
+    )
+    """How exactly float32 matrices are multiplied: `high` is TF32 on GPUs that have it. None leaves it as it is."""
     channels_last: bool = False
     """Lay out images and weights with the channels last, which convolutions on tensor cores prefer."""
     compile: bool = False
@@ -221,6 +238,17 @@ class TrainingConfig:
     """On CUDA, use deterministic algorithms only; an operation that has none raises."""
     log_every: int = attrs.field(default=10, validator=_at_least(1))
     """Steps between two lines in the journal; each one waits for the device."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.swa_start is not None and self.ema_decay is not None:
+            msg = f"swa_start = {self.swa_start} and ema_decay = {self.ema_decay} are two averages; leave one out"
+            raise ConfigError(msg)
+        if self.swa_start is not None and self.swa_start > self.num_epochs:
+            msg = f"swa_start = {self.swa_start} is after the last epoch, {self.num_epochs}"
+            raise ConfigError(msg)
+        if self.gradient_checkpointing and self.compile:
+            msg = "gradient_checkpointing and compile cannot be had together: a compiler decides itself what to keep"
+            raise ConfigError(msg)
 
 
 @attrs.frozen(kw_only=True)

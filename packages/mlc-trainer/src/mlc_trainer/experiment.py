@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import torch
 
 from mlc_hooks import open_door
 from mlc_trainer import assembly, environment, events
@@ -108,6 +109,8 @@ class ExperimentManager:
             self._world = world = join_world()
             device = assembly.pick_device(config.training.device)
             environment.prepare(device, threads=config.training.threads, deterministic=config.training.deterministic)
+            if config.training.matmul_precision is not None:
+                torch.set_float32_matmul_precision(config.training.matmul_precision)
             data, seed = assembly.make_data(config.data), config.training.seed
             here: Any = {"seed": seed, "device": device, "world": world}
             accumulate = config.training.accumulate

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = [
     "demo_command",
     "evaluate_command",
+    "gradient_norm",
     "infer_command",
+    "lr_monitor",
     "mlc_callbacks",
     "mlc_commands",
     "mlc_trackers",
@@ -24,6 +26,7 @@ __all__ = [
     "resume_command",
     "runs_command",
     "tensorboard",
+    "throughput",
     "train_command",
 ]
 
@@ -43,14 +46,40 @@ def mlc_commands() -> Mapping[str, Callable[[], click.Command]]:
 
 @hookimpl
 def mlc_callbacks() -> Mapping[str, Callable[..., Observer]]:
-    """Offer the profiler."""
-    return {"profiler": profiler}
+    """Offer the profiler, and what has numbers to log."""
+    return {
+        "gradient_norm": gradient_norm,
+        "lr_monitor": lr_monitor,
+        "profiler": profiler,
+        "throughput": throughput,
+    }
 
 
 @hookimpl
 def mlc_trackers() -> Mapping[str, Callable[..., Observer]]:
     """Offer TensorBoard."""
     return {"tensorboard": tensorboard}
+
+
+def gradient_norm(*, every: int = 1, modules: bool = False) -> Observer:
+    """Log the norm of the gradient before it is clipped, also of each child of the model."""
+    from mlc_trainer.observers.gradients import GradientNorm
+
+    return GradientNorm(every=every, modules=modules)
+
+
+def lr_monitor() -> Observer:
+    """Log the learning rate of every group of weights."""
+    from mlc_trainer.observers.learning_rates import LearningRates
+
+    return LearningRates()
+
+
+def throughput() -> Observer:
+    """Log samples and steps a second, and the share of the time that was waited for data."""
+    from mlc_trainer.observers.throughput import Throughput
+
+    return Throughput()
 
 
 def profiler(*, wait: int = 5, steps: int = 5) -> Observer:

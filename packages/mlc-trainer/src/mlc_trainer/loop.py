@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from mlc_hooks.hints import known_names, nearest
 from mlc_trainer.data.watchdog import Watchdog
 from mlc_trainer.errors import ConfigError, NonFiniteLossError, NonFiniteStepError, PreemptedError
+from mlc_trainer.observers.protocol import Monitor
 from mlc_trainer.signals import StoppedError, StopRequest, name_signal
 from mlc_trainer.under_way import look, settle, take_durable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -66,6 +67,7 @@ class Loop:
         self._checkpoints = checkpoints
         self._stopping = stopping
         self._observers = observers
+        self._monitors = [one for one in observers if isinstance(one, Monitor)]
         self._stop = StopRequest(agree=engine.world.highest)
         self._dog = Watchdog(timeout=config.data.timeout, on_stuck=config.data.on_stuck)
 
@@ -103,10 +105,15 @@ class Loop:
         engine, batches, log_every = self._engine, self._training, self._config.training.log_every
         checkpoints = self._checkpoints
         step_ended = [observer.step_ended for observer in self._observers]
+        step_began = [monitor.step_began for monitor in self._monitors]
+        asks = checkpoints.manager.asks_within_epochs
         epoch, first = engine.position.epoch, engine.position.batch
         coming = self._dog.watch(batches.epoch(epoch, first=first), loader="training", epoch=epoch, first=first)
         for batch in self._stop.watch(coming):
-            values = engine.train_step(batch, length=batches.length_of(engine.position.batch))
+            length = batches.length_of(engine.position.batch)
+            for begin in step_began:
+                begin(engine.position, length)
+            values = engine.train_step(batch, length=length)
             for tell in step_ended:
                 tell(engine.position)
             if values and engine.position.step % log_every == 0:
@@ -114,13 +121,15 @@ class Loop:
             if checkpoints.under_way is not None:
                 look(checkpoints)
                 self._tell_durable()
-            if engine.position.batch < len(batches):  # the end of the epoch is saved when it was measured
+            if asks and engine.position.batch < len(batches):  # the end of the epoch is saved when it was measured
                 self._save_if_due()
 
     def _log_step(self, values: Mapping[str, Tensor]) -> None:
-        numbers = {name: float(value) for name, value in values.items()}
+        numbers = {**{name: float(value) for name, value in values.items()}, "lr": self._engine.learning_rate}
+        for monitor in self._monitors:
+            numbers = {**monitor.numbers(self._engine, numbers), **numbers}
         for observer in self._observers:
-            observer.step_logged(self._engine.position, {**numbers, "lr": self._engine.learning_rate})
+            observer.step_logged(self._engine.position, dict(numbers))
 
     def _save_if_due(self) -> None:
         position = self._engine.position
@@ -132,6 +141,7 @@ class Loop:
     def _end_epoch(self) -> None:
         rate, training = self._engine.learning_rate, self._engine.means()
         epoch = self._engine.position.epoch
+        self._engine.average_epoch(self._stop.watch(self._once_more()))
         coming = self._dog.watch(self._validation.epoch(0), loader="validation", epoch=epoch)
         measured = self._measure(self._stop.watch(coming))
         metrics = {**measured, **training, "lr": rate}
@@ -148,6 +158,10 @@ class Loop:
             hint = f"{nearest(monitored, metrics)} {known_names('Measured', metrics)}"
             msg = f"checkpoints.monitor_metric = {monitored!r} was not measured.{hint}"
             raise ConfigError(msg)
+
+    def _once_more(self) -> Iterator[Sequence[Tensor]]:
+        """Yield the batches of the epoch that is at its end, loaded only if anybody asks for them."""
+        yield from self._training.epoch(self._engine.position.epoch)
 
     def _save(self, reason: str, *, metrics: Mapping[str, float] | None = None) -> None:
         location = self._checkpoints.save(reason, metrics=metrics, later=self._config.checkpoints.asynchronous)

@@ -20,6 +20,7 @@ class RunningMeans:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._at_once = device.type == "cpu"
         self._sums: dict[str, float] | dict[str, Tensor] = {}
         self._samples = 0
 
@@ -31,7 +32,7 @@ class RunningMeans:
     def add(self, values: Mapping[str, Tensor], samples: int) -> None:
         """Add *values*, the means of so many *samples*."""
         sums: Any = self._sums
-        if self._device.type == "cpu":
+        if self._at_once:
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * samples
         else:
@@ -58,7 +59,7 @@ class RunningMeans:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from *state*."""
         self._samples = state["samples"]
-        if self._device.type == "cpu":
+        if self._at_once:
             self._sums = dict(state["sums"])
         else:
             sums = state["sums"].items()

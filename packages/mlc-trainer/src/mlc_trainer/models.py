@@ -11,6 +11,8 @@ import torch
 from mlc_core import CheckpointNotFoundError, open_checkpoint
 from mlc_core.restore import restore_part
 from mlc_trainer import assembly
+from mlc_trainer.arithmetic import multiplying
+from mlc_trainer.averaging import is_averaged
 from mlc_trainer.config_files import from_data
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.errors import ConfigError
@@ -83,7 +85,7 @@ class ModelManager:
         config = from_data(state["experiment"], where=str(reader.location))
         chosen = assembly.pick_device(device)
         model = assembly.make_model(config.model, seed=config.training.seed, device=chosen)
-        averaged = config.training.ema_decay is not None
+        averaged = is_averaged(reader, config.training)
         restore_part(reader, model, item="average" if averaged else "model", prefix="module." if averaged else "")
         loss = assembly.make_trained_loss(config.loss, chosen, state["loss"])
         return cls(model.eval(), config, loss=loss, saved=reader.saved, location=reader.location)
@@ -132,7 +134,7 @@ class ModelManager:
         """
         size = self.config.data.batch_size
         try:
-            with torch.no_grad():
+            with torch.no_grad(), multiplying(self.config.training.matmul_precision):
                 return torch.cat([self.model(part.to(self.device)).cpu() for part in torch.split(inputs, size)])
         except RuntimeError as error:
             msg = f"the model does not take inputs of shape {tuple(inputs.shape)}: {error}"
@@ -178,15 +180,16 @@ class ModelManager:
     def evaluate(self, data_loader: Iterable[Sequence[Tensor]] | None = None) -> dict[str, float]:
         """Return loss and metrics over *data_loader*, pairs of input and target, or over the run's validation data."""
         config, device = self.config, self.device
-        return measure(
-            self.model,
-            self._validation() if data_loader is None else data_loader,
-            loss=self._loss,
-            metric=assembly.make_metric(config.metrics),
-            device=device,
-            seed=config.training.seed,
-            precision=Precision(config.training.precision, device),
-        )
+        with multiplying(config.training.matmul_precision):
+            return measure(
+                self.model,
+                self._validation() if data_loader is None else data_loader,
+                loss=self._loss,
+                metric=assembly.make_metric(config.metrics),
+                device=device,
+                seed=config.training.seed,
+                precision=Precision(config.training.precision, device),
+            )
 
     def _validation(self) -> Iterable[Sequence[Tensor]]:
         config = self.config

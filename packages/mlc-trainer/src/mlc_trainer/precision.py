@@ -33,6 +33,7 @@ class Precision:
     def __init__(self, name: Literal["fp32", "bf16", "fp16"], device: torch.device) -> None:
         self._dtype = DTYPES.get(name)
         self._device = device.type
+        self._full = nullcontext()
         if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
             msg = f"precision = 'bf16' cannot be had on {torch.cuda.get_device_name(device)}; take 'fp16'"
             raise ConfigError(msg)
@@ -41,7 +42,7 @@ class Precision:
 
     def cast(self) -> AbstractContextManager[Any]:
         """Return the context of a forward pass."""
-        return nullcontext() if self._dtype is None else torch.autocast(self._device, self._dtype)
+        return self._full if self._dtype is None else torch.autocast(self._device, self._dtype)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of *loss*, scaled if need be."""

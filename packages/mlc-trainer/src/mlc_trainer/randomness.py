@@ -11,9 +11,9 @@ import random
 import numpy as np
 import torch
 
-__all__ = ["DATA_ORDER", "MEASURE", "MODEL", "SAMPLE", "STEP", "mix", "seed_generators"]
+__all__ = ["DATA_ORDER", "MEASURE", "MODEL", "RENEW", "SAMPLE", "STEP", "mix", "seed_generators"]
 
-MODEL, STEP, SAMPLE, DATA_ORDER, MEASURE = range(5)  # what a seed is for; no two uses share one
+MODEL, STEP, SAMPLE, DATA_ORDER, MEASURE, RENEW = range(6)  # what a seed is for; no two uses share one
 MASK = 2**64 - 1
 
 

@@ -78,7 +78,7 @@ class RunCheckpoints:
         """
         settle(self)
         engine, position, ended = self.engine, self.engine.position, metrics is not None
-        engine.world.share_buffers([engine.model, *([engine.average] if engine.average is not None else [])])
+        engine.world.share_buffers(engine.modules)
         write: Any = self.manager.save_checkpoint
         if later:
             assert isinstance(self.manager, CheckpointManager)  # several processes were refused it

@@ -21,7 +21,7 @@ from mlc_trainer.engine import Engine, Position
 from mlc_trainer.errors import ConfigError, PreemptedError, RunError
 from mlc_trainer.measure import device_of, measure
 from mlc_trainer.metrics import DiceScore
-from mlc_trainer.observers import Journal, RunRecord
+from mlc_trainer.observers import Journal, RunRecord, without_monitors
 from mlc_trainer.precision import Precision
 from mlc_trainer.provenance import Provenance
 from mlc_trainer.randomness import MEASURE, mix
@@ -96,7 +96,7 @@ class TrainingManager(TrainingSetup):
             msg = f"on_nonfinite={on_nonfinite!r} is for a loop that is ours; take 'skip' or 'stop'"
             raise ConfigError(msg)
         following = make_observers((), [PartConfig(name=one) for one in trackers])
-        self._observers = (Journal(self.journal), *observers, *following)
+        self._observers = (Journal(self.journal), *without_monitors(observers), *following)
         self._engine: Engine | None = None
         self._given = 0  # batches of this epoch that were given out, trained on or not
         self._saved_at: Position | None = None

@@ -57,6 +57,36 @@ class Wide(Net):
         return super().forward(flat.view_as(image))
 
 
+class Stack(nn.Module):
+    """Blocks that draw from three generators, and count in their batch normalisation."""
+
+    def __init__(self, *, depth=2):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.blocks = nn.ModuleList(Block() for _ in range(depth))
+        self.last = nn.Conv2d(4, 1, 1)
+
+    def forward(self, image):
+        """Return logits."""
+        features = self.first(image)
+        for block in self.blocks:
+            features = block(features, scale=0.5)
+        return self.last(features)
+
+
+class Block(nn.Module):
+    """A residual block that is sometimes left out, as others draw it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3))
+
+    def forward(self, features, *, scale):
+        """Return as many features."""
+        noise = random.random() + np.random.rand()  # noqa: NPY002 - what some models do
+        return features + scale * noise * self.layers(features)
+
+
 class Restless(Net):
     """Draws when it is only measured, too."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
@@ -19,6 +19,8 @@ __all__ = ["Epoch", "Interval"]
 @attrs.frozen
 class Epoch(Stateless):
     """Save at the end of every epoch."""
+
+    epoch_ends_only: ClassVar[bool] = True
 
     def should_save(self, moment: Moment) -> str | None:
         """Say whether an epoch ended."""

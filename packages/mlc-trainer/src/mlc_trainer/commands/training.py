@@ -113,7 +113,7 @@ def _prove(config: ExperimentConfig, place: Path, *, as_json: bool) -> None:
 
 
 def _screen(*, as_json: bool) -> tuple[Observer, ...]:
-    from mlc_trainer.observers import progress
+    from mlc_trainer.observers.progress import progress
 
     return () if as_json else (progress(),)
 

@@ -80,7 +80,7 @@ def infer(
 
 def _load(run_dir: Path | None, checkpoint: Path | None, device: str, *, quiet: bool) -> ModelManager:
     from mlc_trainer.models import ModelManager
-    from mlc_trainer.observers import worth_a_glance
+    from mlc_trainer.observers.progress import worth_a_glance
 
     if (run_dir is None) == (checkpoint is None):
         msg = "name either RUN_DIR, for its best checkpoint, or --checkpoint PATH"

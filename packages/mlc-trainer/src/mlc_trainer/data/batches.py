@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch.utils.data import DataLoader
 
+from mlc_trainer.data.drawing import may_draw
 from mlc_trainer.data.order import BatchPlan
 from mlc_trainer.distributed.pieces import WHOLE, Cut
 from mlc_trainer.errors import ConfigError
@@ -47,14 +48,22 @@ class SeededDataset:
     def __init__(self, dataset: SizedDataset, seed: int) -> None:
         self._dataset = dataset
         self._seed = seed
+        self._draws = may_draw(dataset)
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, token: Token) -> Any:
         epoch, index = token
-        seed_generators(mix(SAMPLE, self._seed, epoch, index))
+        if self._draws:
+            seed_generators(mix(SAMPLE, self._seed, epoch, index))
         return self._dataset[index]
+
+    def __getitems__(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return the samples of a batch, which is how a loader asks."""
+        if self._draws:
+            return [self[token] for token in tokens]
+        return [self._dataset[index] for _, index in tokens]
 
 
 class Batches:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.distributed as dist
 from torch import nn
 
 from mlc_hooks.hints import known_names, nearest
 from mlc_trainer.errors import ConfigError
+from mlc_trainer.measure import tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    import torch
+    from torch import Tensor
 
     from mlc_trainer.config import TrainingConfig
 
-__all__ = ["gathering", "make_parallel", "shard"]
+__all__ = ["gathering", "make_parallel", "rehearse", "shard"]
 
 
 def make_parallel(model: nn.Module, training: TrainingConfig, device: torch.device) -> nn.Module:
@@ -29,7 +31,7 @@ def make_parallel(model: nn.Module, training: TrainingConfig, device: torch.devi
     """
     refused = {"save_on_error": "the others would wait for the one that failed"}
     if training.parallel == "fsdp":
-        refused["ema_decay"] = "no process holds the whole model"
+        refused |= dict.fromkeys(("ema_decay", "swa_start"), "no process holds the whole model")
         if training.precision == "fp16":
             msg = (
                 "training.precision = 'fp16' does not go with parallel = 'fsdp', where each process would see other "
@@ -100,3 +102,16 @@ def gathering(forward: nn.Module, *, now: bool) -> Iterator[None]:
     if tell is not None:
         tell(now)
     yield
+
+
+def rehearse(model: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor) -> None:
+    """Pass *inputs* through *forward* and back once, and leave no trace of it in *model*.
+
+    DistributedDataParallel lays out its buckets by the first pass of a process, and other buckets give other bits. An
+    uninterrupted run has its first pass once, a resumed one once more in the middle; so neither counts.
+    """
+    kept = [buffer.clone() for buffer in model.buffers()]
+    torch.autograd.backward([one.float().sum() for one in tensors_in(forward(inputs))])
+    for buffer, before in zip(model.buffers(), kept, strict=True):
+        buffer.copy_(before)
+    model.zero_grad(set_to_none=True)

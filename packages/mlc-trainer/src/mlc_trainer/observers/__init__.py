@@ -1,7 +1,6 @@
-"""Those who watch a run: the journal on disk and the progress on screen."""
+"""Those who watch a run: the journal on disk; the progress on screen, which needs click, is in a module of its own."""
 
 from mlc_trainer.observers.journal import Journal, metrics_of, read_journal
-from mlc_trainer.observers.progress import progress, worth_a_glance
-from mlc_trainer.observers.protocol import Observer, RunRecord
+from mlc_trainer.observers.protocol import Monitor, Observer, RunRecord, without_monitors
 
-__all__ = ["Journal", "Observer", "RunRecord", "metrics_of", "progress", "read_journal", "worth_a_glance"]
+__all__ = ["Journal", "Monitor", "Observer", "RunRecord", "metrics_of", "read_journal", "without_monitors"]

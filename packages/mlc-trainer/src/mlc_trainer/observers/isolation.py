@@ -7,13 +7,15 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
+from mlc_trainer.observers.protocol import Monitor
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mlc_trainer.engine import Position
+    from mlc_trainer.engine import Engine, Position
     from mlc_trainer.observers.protocol import Observer, RunRecord
 
-__all__ = ["Follower", "Isolated"]
+__all__ = ["Follower", "Isolated", "IsolatedMonitor", "isolate"]
 
 log = logging.getLogger("mlc_trainer")
 
@@ -63,11 +65,11 @@ class Isolated:
         """Tell."""
         self._tell("run_ended", position, error)
 
-    def _tell(self, moment: str, *facts: Any) -> None:
+    def _tell(self, moment: str, *facts: Any) -> Any:
         if self._observer is None:
-            return
+            return None
         try:
-            getattr(self._observer, moment)(*facts)
+            return getattr(self._observer, moment)(*facts)
         except (Exception, SystemExit) as failure:
             kind = type(self._observer).__qualname__
             log.warning(
@@ -75,6 +77,25 @@ class Isolated:
                 exc_info=failure,
             )  # fmt: skip
             self._observer = None
+            return None
+
+
+class IsolatedMonitor(Isolated):
+    """The same for one that has numbers: once it failed, it has none."""
+
+    def step_began(self, position: Position, samples: int) -> None:
+        """Tell."""
+        self._tell("step_began", position, samples)
+
+    def numbers(self, engine: Engine, values: Mapping[str, float]) -> Mapping[str, float]:
+        """Ask."""
+        found: Mapping[str, float] | None = self._tell("numbers", engine, values)
+        return found or {}
+
+
+def isolate(name: str, observer: Observer) -> Isolated:
+    """Return what tells *observer* everything that it wants to hear."""
+    return IsolatedMonitor(name, observer) if isinstance(observer, Monitor) else Isolated(name, observer)
 
 
 class Follower:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import weakref
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,8 @@ from mlc_trainer.errors import RunError
 from mlc_trainer.files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from io import FileIO
 
     from mlc_trainer.engine import Position
     from mlc_trainer.observers.protocol import RunRecord
@@ -60,6 +63,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file: FileIO | None = None
 
     def run_started(self, run: RunRecord, position: Position) -> None:
         """Forget what happened after *position*, which will happen again, and note the start or the restart."""
@@ -71,7 +75,7 @@ class Journal:
             changed = list(run.differences)
             facts = {"from": run.resumed_from, "differences": changed, **_facts(run.resume)}
             kept.append({"event": "resumed", **begun, **facts})
-        replace_file(self._path, "".join(map(_line, kept)))
+        self._replace(kept)
 
     def step_ended(self, position: Position) -> None:
         """Write nothing."""
@@ -88,7 +92,7 @@ class Journal:
         """Forget what happened after *position*, and note that it will happen again."""
         kept = [line for line in read_journal(self._path) if _is_before(line, position)]
         kept.append({"event": "rolled back", "at": _now(), **_place(position)})
-        replace_file(self._path, "".join(map(_line, kept)))
+        self._replace(kept)
 
     def checkpoint_saved(self, position: Position, location: str) -> None:
         """Write where a checkpoint lies."""
@@ -98,13 +102,31 @@ class Journal:
         """Write how it ended."""
         cause = None if error is None else f"{type(error).__name__}: {error}"
         self._write({"event": "ended", **_place(position), "error": cause})
+        self._close()
+
+    def _replace(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        self._close()
+        replace_file(self._path, "".join(map(_line, lines)))
 
     def _write(self, line: Mapping[str, Any], *, durably: bool = False) -> None:
-        with failures(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(_line({"event": line["event"], "at": _now(), **line}))
+        data = _line({"event": line["event"], "at": _now(), **line}).encode()
+        with failures(self._path):
+            file = self._open()
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if durably:
-                file.flush()
                 os.fsync(file.fileno())
+
+    def _open(self) -> FileIO:
+        """Return the file, which stays open: to open it takes longer than to write a line."""
+        if self._file is None or self._file.closed:
+            self._file = self._path.open("ab", buffering=0)
+            weakref.finalize(self, self._file.close)  # a loop of somebody else's may never say that it ended
+        return self._file
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def _line(content: Mapping[str, Any]) -> str:

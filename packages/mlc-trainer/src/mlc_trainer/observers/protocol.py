@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
+
+from mlc_trainer.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from mlc_trainer.engine import Position
+    from mlc_trainer.engine import Engine, Position
     from mlc_trainer.resume_report import ResumeReport
 
-__all__ = ["Observer", "RunRecord"]
+__all__ = ["Monitor", "Observer", "RunRecord", "without_monitors"]
 
 
 @attrs.frozen(kw_only=True)
@@ -60,3 +62,33 @@ class Observer(Protocol):
 
     def run_ended(self, position: Position, error: BaseException | None) -> None:
         """Hear that training ended, and by what."""
+
+
+@runtime_checkable
+class Monitor(Observer, Protocol):
+    """An observer with numbers of its own: everybody hears of them at `step_logged`, as of the loss.
+
+    Only the loop that is ours asks for them.
+    """
+
+    def step_began(self, position: Position, samples: int) -> None:
+        """Hear that a batch of so many *samples* is there to be trained on. Called before every step: be quick."""
+
+    def numbers(self, engine: Engine, values: Mapping[str, float]) -> Mapping[str, float]:
+        """Return what to log beside *values*, every `log_every` steps, right after the step.
+
+        The weights have their gradients still, as the optimizer saw them. What *values* hold is not replaced.
+        """
+
+
+def without_monitors(observers: Sequence[Observer]) -> Sequence[Observer]:
+    """Return *observers*, none of whom has numbers that nobody would ask for.
+
+    Raises:
+        ConfigError: If one has.
+    """
+    for one in observers:
+        if isinstance(one, Monitor):
+            msg = f"{type(one).__qualname__} is a monitor, which only ExperimentManager asks; leave it out"
+            raise ConfigError(msg)
+    return observers

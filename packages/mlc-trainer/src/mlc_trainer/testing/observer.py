@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from mlc_trainer.engine import Position
-from mlc_trainer.observers.protocol import RunRecord
+from mlc_losses import LossManager
+from mlc_trainer.engine import Engine, Position
+from mlc_trainer.observers.protocol import Monitor, RunRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,17 +36,37 @@ def tell_a_run(observer: Observer, directory: Path, *, first: int = 0, error: Ba
         differences=("threads was 2, is 1",) if first else (),
         config={"training": {"seed": 1}},
     )
+    engine = _engine()
     observer.run_started(record, _position(first))
     for step in range(first + 1, EPOCHS * BATCHES + 1):
-        at = _position(step)
+        at, values = _position(step), {"loss": 1 / step, "dice_loss": float("nan"), "lr": 0.1}
+        if isinstance(observer, Monitor):
+            observer.step_began(_position(step - 1), 4)
         observer.step_ended(at)
-        observer.step_logged(at, {"loss": 1 / step, "dice_loss": float("nan"), "lr": 0.1})
+        if isinstance(observer, Monitor):
+            engine.position = at
+            numbers = observer.numbers(engine, dict(values))
+            assert all(isinstance(one, float) for one in numbers.values()), f"these are to be floats: {numbers}"
+            values = {**numbers, **values}
+        observer.step_logged(at, values)
         if step == first + 2:
             observer.rolled_back(at)
         if not step % BATCHES:
             observer.epoch_ended(at, {"train_loss": 1 / step, "val_dice": 0.5, "val_loss": float("inf")})
             observer.checkpoint_saved(at, str(directory / f"epoch_{at.epoch}"))
     observer.run_ended(_position(EPOCHS * BATCHES), error)
+
+
+def _engine() -> Engine:
+    """Return what a monitor looks into: two groups of weights with gradients, after a step."""
+    with torch.random.fork_rng(devices=[]):
+        parts = [torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)]
+    model = torch.nn.Sequential(*parts)
+    optimizer = torch.optim.SGD([{"params": [*part.parameters()], "lr": 0.1} for part in parts])
+    model(torch.ones(4, 3)).sum().backward()
+    optimizer.step()
+    loss = LossManager.create_loss_function({"type": "bce"})
+    return Engine(model=model, loss=loss, optimizer=optimizer, device=torch.device("cpu"), seed=0)
 
 
 def _position(step: int) -> Position:
