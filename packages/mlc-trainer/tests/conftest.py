@@ -41,6 +41,14 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:.*use of fork:DeprecationWarning")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_repository():
+    """What is committed or edited while tests run is in no checkpoint, or two of them would differ."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlc_trainer.provenance.git_state", lambda _: {})
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch):
     """Nothing that the developer has set decides a test."""

@@ -85,6 +85,16 @@ def test_run_that_began_from_a_checkpoint_of_another(trained, tmp_path, configur
     assert (2, 6) == (experiment.resume_report.epoch, experiment.resume_report.step)
 
 
+def test_run_that_begins_anew_forgets_it(trained, tmp_path, configure, killer, killed):
+    """Whoever trains from the beginning in the same directory goes on from nowhere else."""
+    for source in (trained / "checkpoints/model/epoch_2", None):
+        experiment = ExperimentManager(configure(), tmp_path / "run", observers=[killer(1)])
+        with pytest.raises(killed):
+            experiment.run(resume_from_checkpoint=source)
+
+    assert not (tmp_path / "run/branch.json").exists()
+
+
 def test_decision_that_cannot_be_read_is_no_guess(begun):
     """The file is named, and the way out."""
     (begun / "branch.json").write_text(json.dumps({"from": 1}))

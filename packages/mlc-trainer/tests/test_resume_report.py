@@ -209,6 +209,7 @@ def test_commit_and_versions_are_in_run_and_checkpoint_and_told_when_they_change
 ):
     """Which alone neither warns nor refuses: the rest is expected to be the same, if the code is."""
     monkeypatch.chdir(repository)
+    monkeypatch.setattr("mlc_trainer.provenance.git_state", git_state)
     ExperimentManager(configure(), run_dir).run()
     commit = git(repository, "rev-parse", "HEAD").strip()
     kept = json.loads((run_dir / "environment.json").read_text())

@@ -35,7 +35,7 @@ def run_dir(tmp_path):
 @pytest.mark.parametrize(("where", "batch"), [("training", 1), ("validation", 0)])
 def test_loader_that_hangs_can_end_the_run(where, batch, workers, configure, run_dir, caplog):
     """With an error that names loader, epoch and batch; where everything stood is in the log."""
-    config = configure(data=stuck(where=where, workers=workers, timeout=0.5 if not workers else 2.0))
+    config = configure(data=stuck(where=where, workers=workers))
     with pytest.raises(
         LoaderStuckError, match=f"batch {batch} of epoch 1 of the {where} loader has not come"
     ) as caught:
@@ -57,7 +57,7 @@ def test_what_was_trained_can_be_saved_and_gone_on_from(configure, run_dir, tmp_
     """Between two steps nothing is half done: with `save_on_error`, a run that was stopped loses no step."""
     tables = {"training": {"save_on_error": True, "num_epochs": 1}}
     with pytest.raises(LoaderStuckError):
-        ExperimentManager(configure(data=stuck(timeout=0.5), **tables), run_dir).run()
+        ExperimentManager(configure(data=stuck(), **tables), run_dir).run()
     assert 1 == open_checkpoint(run_dir / "checkpoints/model/latest").saved.step
     healthy = configure(data=stuck(seconds=0), **tables)
     with pytest.warns(UserWarning, match="data.options.seconds was 600, is 0"):
@@ -74,7 +74,7 @@ def test_loader_that_is_slow_is_told_and_waited_for(timeout, configure, run_dir,
     ExperimentManager(configure(data=table, training={"num_epochs": 1}), run_dir).run()
 
     assert ("batch 1 of epoch 1 of the training loader has not come for" in caplog.text) == bool(timeout)
-    assert ("batch 1 of epoch 1 of the training loader came after" in caplog.text) == bool(timeout)
+    assert ("batch 1 of epoch 1 of the training loader came, after" in caplog.text) == bool(timeout)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -293,6 +293,7 @@ class ExperimentManager:
                     "begin anew, or say resume_from_checkpoint"
                 )
                 raise RunError(msg)
+            self.directory.branch_file.unlink(missing_ok=True)  # of a run that was given up before it saved anything
             return None
         report = go_on(self._saving, checkpoint, self.directory.branch_file)
         if self._world.is_first:

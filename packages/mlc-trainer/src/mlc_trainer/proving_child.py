@@ -37,6 +37,9 @@ def main() -> None:
         child = os.fork()
         if not child:
             os._exit(_run(json.loads(line)))
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        sys.stdout.write(f"{status}\n")
+        sys.stdout.flush()
 
 
 def _run(task: Mapping[str, Any]) -> int:

@@ -106,7 +106,6 @@ class TrainingManager(TrainingSetup):
         self._stop = StopRequest()
         DataConfig(factory="", timeout=loader_timeout, on_stuck=on_stuck)
         self._dog = Watchdog(timeout=loader_timeout, on_stuck=on_stuck)
-        self._provenance = Provenance()
         self._last: dict[str, float] = {}
 
     @property
@@ -292,6 +291,7 @@ class TrainingManager(TrainingSetup):
                 msg = f"there is no {name} yet; call {way}(…), or make the manager by create_training_manager"
                 raise RunError(msg)
         device = device_of(model)
+        self._provenance = Provenance((type(model).__module__.partition(".")[0],))
         self.loss_function.to(device)
         schedule = self._loss_schedule
         self._engine = Engine(

@@ -88,7 +88,6 @@ class _Watch:
             _end(self._workers)
             raise
         finally:
-            self.waiting = None
             self._over.set()
             if interrupts:
                 signal.signal(SIGNAL, before)
@@ -105,14 +104,19 @@ class _Watch:
             now = time.monotonic()
             passed, before = min(now - before, 2 * pause), now  # while the process was stopped, nobody waited
             if self.waiting is None or self.waiting != seen:
-                if told:
-                    log.warning("%s came after %.0f s", self._name(seen), told + waited)
+                self._tell_end(seen, told)
                 seen, waited, told = self.waiting, 0.0, 0.0
                 continue
             waited += passed
             if waited >= self._timeout:
                 told, waited = told + waited, 0.0
                 self._report(seen, told)
+        if self.waiting != seen:
+            self._tell_end(seen, told)
+
+    def _tell_end(self, number: int | None, told: float) -> None:
+        if told:
+            log.warning("%s came, after more than %.3g s", self._name(number), told)
 
     def _report(self, number: int | None, waited: float) -> None:
         what = f"{self._name(number)} has not come for {waited:.3g} s"
