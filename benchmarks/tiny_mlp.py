@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 BATCH = 8
-WARM_UP = 100
-STEPS = 1000
+WARM_UP = 50
+STEPS = 500
 
 
 class TinyMLP(nn.Module):

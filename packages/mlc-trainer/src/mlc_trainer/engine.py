@@ -168,8 +168,9 @@ class Engine:
         return values
 
     def _forget_gradients(self) -> None:
-        if type(self.optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:
-            self.optimizer.zero_grad(set_to_none=True)
+        forget = self.optimizer.zero_grad
+        if getattr(forget, "__func__", None) is not torch.optim.Optimizer.zero_grad:  # somebody's own
+            forget(set_to_none=True)
             return
         for group in self.optimizer.param_groups:  # what torch's own does, without telling its profiler: four µs
             for weight in group["params"]:
