@@ -668,13 +668,3 @@ def test_nothing_valid_left_is_corrupt(tmp_path):
         manager.load_checkpoint()
     with pytest.raises(CorruptCheckpointError, match="cannot be believed: its digest does not match"):
         manager.load_checkpoint("epoch_1")
-
-
-@pytest.mark.parametrize(
-    ("strategy", "asks"),
-    [(Epoch(), False), (Interval(every=2), True), (Best(), True), (Epoch() | Interval(every=2, unit="steps"), True)],
-    ids=["epoch", "interval", "best", "any of"],
-)
-def test_manager_knows_whether_anything_is_due_within_epochs(tmp_path, strategy, asks):
-    """A loop need not ask a strategy that never says so."""
-    assert asks == manage(tmp_path, strategy).asks_within_epochs

@@ -51,11 +51,6 @@ class Decider:
         self.save_seconds: float | None = None
         """How long the last save kept the caller waiting."""
 
-    @property
-    def asks_within_epochs(self) -> bool:
-        """Whether a moment within an epoch may be due."""
-        return not getattr(self._strategy, "epoch_ends_only", False)
-
     def due(
         self,
         *,

@@ -110,14 +110,6 @@ class CheckpointManager:
 
     # ------------------------------------------------------------------ saving
 
-    @property
-    def asks_within_epochs(self) -> bool:
-        """Whether `due` may give a reason before an epoch ends: a strategy with `epoch_ends_only = True` never does.
-
-        A loop that leaves out the calls hears at the end of the epoch what a save in the background has met.
-        """
-        return self._decider.asks_within_epochs
-
     def due(
         self,
         *,

@@ -230,9 +230,14 @@ class ExperimentManager:
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether there is something to go on from."""
+        """Whether there is any here."""
         self.setup()
         return self._world.first(lambda: bool(self.checkpoints.list_checkpoints()))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something to go on from: a checkpoint here, or one elsewhere that the run began with."""
+        return self.has_checkpoints or self._world.first(self.directory.branch_file.is_file)
 
     @property
     def is_first(self) -> bool:

@@ -106,7 +106,7 @@ class Loop:
         checkpoints = self._checkpoints
         step_ended = [observer.step_ended for observer in self._observers]
         step_began = [monitor.step_began for monitor in self._monitors]
-        asks = checkpoints.manager.asks_within_epochs
+        asks = not getattr(checkpoints.manager.strategy, "epoch_ends_only", False)
         epoch, first = engine.position.epoch, engine.position.batch
         coming = self._dog.watch(batches.epoch(epoch, first=first), loader="training", epoch=epoch, first=first)
         for batch in self._stop.watch(coming):

@@ -64,11 +64,6 @@ class Desk:
         self._shelf.storage.sweep()
         self._decider.resume()
 
-    @property
-    def asks_within_epochs(self) -> bool:
-        """Whether a moment within an epoch may be due."""
-        return self._decider.asks_within_epochs
-
     def due(
         self, *, epoch: int | None, step: int | None, epoch_ended: bool, metrics: Mapping[str, float] | None
     ) -> str | None:

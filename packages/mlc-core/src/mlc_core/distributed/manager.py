@@ -111,11 +111,6 @@ class DistributedCheckpointManager:
 
     # ------------------------------------------------------------------ saving
 
-    @property
-    def asks_within_epochs(self) -> bool:
-        """Whether `due` may give a reason before an epoch ends: a strategy with `epoch_ends_only = True` never does."""
-        return self._desk.asks_within_epochs
-
     def due(
         self,
         *,

@@ -69,6 +69,8 @@ class SaveStrategyContract:
 
             assert answer is None or answer.strip()
             assert answer is None or "\n" not in answer
+            if getattr(strategy, "epoch_ends_only", False):  # then nobody asks it within epochs
+                assert answer is None or moment.epoch_ended
 
         check()
 

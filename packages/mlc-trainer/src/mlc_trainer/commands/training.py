@@ -69,7 +69,7 @@ def train(
     directory = run_dir or Path("runs") / config.stem
     with plain_warnings():
         experiment = ExperimentManager(read_config(config, settings), directory, observers=_screen(as_json=as_json))
-        begun = auto_resume and experiment.has_checkpoints
+        begun = auto_resume and experiment.has_begun
         _report(experiment, experiment.run(resume_from_checkpoint="latest" if begun else None), as_json=as_json)
 
 
