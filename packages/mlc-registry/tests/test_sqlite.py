@@ -103,6 +103,7 @@ def test_uniqueness_is_the_databases_decision(database):
 def test_questions_are_seeks(registry, publish):
     """Ranges, `latest`, `newest` and exact versions use an index each, whatever lies beside what they find."""
     from mlc_registry.stores import queries
+    from mlc_registry.stores.prepared import prepare
 
     publish("1.0.0")
     reader = registry._backend.store._reader
@@ -120,10 +121,10 @@ def test_questions_are_seeks(registry, publish):
 
 
 def _plan(reader, question):
-    prepared = reader.prepare(question)
+    prepared = prepare(question, reader._engine)
     values = {"model": "net", "key": b"", "low": b"", "high": b"\xff", "stage": "production"}
     with reader._lock:
-        rows = reader._hold().cursor().execute(f"EXPLAIN QUERY PLAN {prepared.text}", prepared.bind(values)).fetchall()
+        rows = reader._held.take().connection.cursor().execute(f"EXPLAIN QUERY PLAN {prepared.text}", prepared.bind(values)).fetchall()
     return "\n".join(row[3] for row in rows)
 
 
@@ -336,7 +337,7 @@ def test_registry_that_is_forgotten_lets_go(root, weights):
 def test_question_after_a_failure_is_answered(registry, publish, monkeypatch):
     """A connection that failed is replaced."""
     publish("1.0.0")
-    registry._backend.store._reader._hold().dbapi_connection.close()
+    registry._backend.store._reader._held.take().connection.dbapi_connection.close()
     with pytest.raises(StoreError, match="closed database"):
         registry.resolve("net")
 
