@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlc_registry.directories.canvas import SHEET, Canvas
 from mlc_registry.directories.sheets import describe_version, write_sheet
 from mlc_registry.errors import CorruptArtifactError, StoreError
 from mlc_registry.names import directory_name
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["View", "refuse_overlap"]
 
 POSITION = ".position"
-FRESH = ".fresh"  # in the view's own directory, where no published file can have that name
-SHEET = "metadata.json"
 LATEST = "latest"
 RELEASES = Range.parse("*").intervals
+TOGETHER = 16
+"""Lines that are drawn as one."""
 AT_ONCE = 500
 """Lines of history that one change may catch up with: nobody who publishes is to wait for a registry to be drawn."""
 PATIENCE = 5.0
@@ -51,6 +51,7 @@ class View:
         self._root = root
         self._store = store
         self._artifacts = artifacts
+        self._canvas = Canvas(self._root)
         self._complained = False
 
     @property
@@ -65,6 +66,7 @@ class View:
             return
         with self._logged(), self._lock(PATIENCE) as position:
             self._catch_up(ledger, position)
+            self._canvas.refuse_strangers()
 
     def redraw(self) -> None:
         """Do as `rebuild` does, but log what fails."""
@@ -79,7 +81,9 @@ class View:
         """
         try:
             with self._lock(PATIENCE) as position:
-                return self._draw_all(position)
+                count = self._draw_all(position)
+                self._canvas.refuse_strangers()
+                return count
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
@@ -140,28 +144,30 @@ class View:
         number, digest, _ = position.read()
         lines = ledger.read_lines(after=max(number - 1, 0), limit=AT_ONCE + 1)
         if number and (not lines or (lines[0].number, lines[0].digest) != (number, digest)):
-            self._remove_others(set())  # this was drawn from another history, as before a backup was restored
+            self._canvas.remove_others(set())  # this was drawn from another history, as before a backup was restored
             lines = ledger.read_lines(limit=AT_ONCE + 1)
         elif number:
             lines = lines[1:]
         lines = lines[:AT_ONCE]
-        if not lines:
-            return
-        for one in lines:
-            self._draw_line(one)
-            position.write(one)  # each one: whoever is killed has come further all the same
+        for start in range(0, len(lines), TOGETHER):
+            some = lines[start : start + TOGETHER]
+            self._draw_lines(some)
+            position.write(some[-1])  # so that whoever is killed has come further all the same
         if len(lines) == AT_ONCE:
             log.warning("the directories in %s are behind; mlc registry rebuild brings them up to date", self._root)
 
-    def _draw_line(self, line: Line) -> None:
-        if not line.model:
-            return
-        stages = self._store.list_stages(line.model)
-        for text in filter(None, {line.before, line.after}):
-            found = self._store.find(line.model, Version.parse(text))
-            if found is not None:
-                self._draw_version(found, stages)
-        self._draw_links(line.model, stages)
+    def _draw_lines(self, lines: Sequence[Line]) -> None:
+        touched: dict[str, set[str]] = {}
+        for one in lines:
+            if one.model:
+                touched.setdefault(one.model, set()).update(filter(None, (one.before, one.after)))
+        for model, versions in touched.items():
+            stages = self._store.list_stages(model)
+            for text in versions:
+                found = self._store.find(model, Version.parse(text))
+                if found is not None:
+                    self._draw_version(found, stages)
+            self._draw_links(model, stages)
 
     def _draw_all(self, position: _Position) -> int:
         ledger: Ledger | None = getattr(self._store, "ledger", None)
@@ -177,35 +183,27 @@ class View:
                 below = found[-1].version
                 count += len(found)
             names |= self._draw_links(model.name, stages)
-            _remove_others(self._root / model.name, names)
-        self._remove_others({one.name for one in models})
+            self._canvas.remove_others_of(model.name, names)
+        self._canvas.remove_others({one.name for one in models})
         position.write_text(*last)
         return count
 
     def _draw_version(self, published: ModelVersion, stages: Sequence[Stage]) -> str:
         name = directory_name(published.version)
-        folder = self._root / published.model / name
-        _make_folder(folder)
         files = self._store.list_files(published.model, published.version)
-        links = self._find_links(published, folder, {one.path.partition("/")[0] for one in files})
-        for entry, target in links.items():
-            self._point(folder / entry, target)
+        links = self._find_links(published, {one.path.partition("/")[0] for one in files})
         sheet = write_sheet(describe_version(self._store, published, files, stages))
-        fresh = self._clear_fresh()
-        with fresh.open("xb") as stream:
-            stream.write(sheet)
-        fresh.replace(folder / SHEET)
-        _remove_links(folder, set(links))
+        self._canvas.draw_version(published.model, name, sheet, links)
         return name
 
-    def _find_links(self, published: ModelVersion, folder: Path, entries: set[str]) -> dict[str, str]:
+    def _find_links(self, published: ModelVersion, entries: set[str]) -> dict[str, str]:
         if published.removed:
             return {}
         try:
             place = self._artifacts.place(published)
         except CorruptArtifactError:  # the database leads out of the store: there is nothing to be shown
             return {}
-        above = os.path.relpath(os.path.realpath(place.parent if published.entry else place), os.path.realpath(folder))
+        above = self._canvas.lead_to(place.parent if published.entry else place)
         links: dict[str, str] = {}
         for entry in sorted(entries):
             name = entry
@@ -219,39 +217,8 @@ class View:
         latest = self._store.highest(model, RELEASES)
         if latest is not None:
             wanted[LATEST] = directory_name(latest.version)
-        elif (self._root / model / LATEST).is_symlink():
-            (self._root / model / LATEST).unlink()
-        for name, target in wanted.items():
-            self._point(self._root / model / name, target)
+        self._canvas.draw_links(model, wanted, gone=() if latest is not None else (LATEST,))
         return set(wanted)
-
-    def _point(self, link: Path, target: str) -> None:
-        try:
-            if str(link.readlink()) == target:
-                return
-        except FileNotFoundError:
-            pass
-        except OSError:  # it is no link, so it is not ours; an empty directory is nobody's
-            try:
-                link.rmdir()
-            except OSError:
-                raise FileExistsError(errno.EEXIST, "somebody else has put something there", str(link)) from None
-        fresh = self._clear_fresh()
-        fresh.symlink_to(target)
-        fresh.replace(link)
-
-    def _clear_fresh(self) -> Path:
-        fresh = self._root / FRESH
-        fresh.unlink(missing_ok=True)  # who was killed may have left a link, and nothing is written through that
-        return fresh
-
-    def _remove_others(self, names: set[str]) -> None:
-        """Remove what was drawn of models, but for those of *names*."""
-        for one in os.scandir(self._root):
-            if one.name not in names and one.is_dir(follow_symlinks=False):
-                _remove_others(Path(one.path), set())
-                with suppress(OSError):  # somebody has put something there
-                    Path(one.path).rmdir()
 
 
 class _Position:
@@ -298,37 +265,3 @@ def refuse_overlap(view: str | os.PathLike[str], artifacts: str, home: Path | No
             f"the directories for people in {view} would be mixed with {taken[0]}; give another view=DIRECTORY (--view)"
         )
         raise StoreError(msg)
-
-
-def _make_folder(folder: Path) -> None:
-    for place in (folder.parent, folder):
-        if place.is_symlink():
-            place.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _remove_links(folder: Path, names: set[str]) -> None:
-    """Remove the links that are none of *names*; what is no link is not ours."""
-    for one in os.scandir(folder):
-        if one.name not in names and one.is_symlink():
-            Path(one.path).unlink()
-
-
-def _remove_version(folder: Path) -> None:
-    """Remove what was drawn of a version, and its directory unless somebody has put something there."""
-    if (folder / SHEET).is_file():
-        _remove_links(folder, set())
-        (folder / SHEET).unlink()
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def _remove_others(folder: Path, names: set[str]) -> None:
-    """Remove what was drawn of a model, but for *names*."""
-    for one in os.scandir(folder):
-        if one.name in names:
-            continue
-        if one.is_dir(follow_symlinks=False):
-            _remove_version(Path(one.path))
-        elif one.is_symlink() and "/" not in str(Path(one.path).readlink()):
-            Path(one.path).unlink()

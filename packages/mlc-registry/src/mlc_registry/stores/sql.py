@@ -55,6 +55,7 @@ class SqlStore:
     ) -> None:
         self._engine = engine
         self._home = home
+        self._identity = ""
         self._reader, self._writer = Reader(engine), Writer(engine, is_current)
         # Functions that do not hold the store: it is to be collected when it is forgotten.
         snapshot, transaction = partial(_snapshot, engine), self._writer.begin
@@ -70,6 +71,13 @@ class SqlStore:
     def home(self) -> Path | None:
         """The directory that holds the database, if it is a file."""
         return self._home
+
+    @property
+    def identity(self) -> str:
+        """What tells this registry from every other."""
+        if not self._identity:
+            self._identity = str(self._ask(queries.IDENTITY)[0][0])
+        return self._identity
 
     @property
     def ledger(self) -> SqlLedger:
