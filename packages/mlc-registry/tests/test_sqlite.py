@@ -103,7 +103,6 @@ def test_uniqueness_is_the_databases_decision(database):
 def test_questions_are_seeks(registry, publish):
     """Ranges, `latest`, `newest` and exact versions use an index each, whatever lies beside what they find."""
     from mlc_registry.stores import queries
-    from mlc_registry.stores.prepared import prepare
 
     publish("1.0.0")
     reader = registry._backend.store._reader
@@ -121,10 +120,12 @@ def test_questions_are_seeks(registry, publish):
 
 
 def _plan(reader, question):
+    from mlc_registry.stores.prepared import prepare
+
     prepared = prepare(question, reader._engine)
-    values = {"model": "net", "key": b"", "low": b"", "high": b"\xff", "stage": "production"}
+    values = prepared.bind({"model": "net", "key": b"", "low": b"", "high": b"\xff", "stage": "production"})
     with reader._lock:
-        rows = reader._held.take().connection.cursor().execute(f"EXPLAIN QUERY PLAN {prepared.text}", prepared.bind(values)).fetchall()
+        rows = reader._held.take().connection.cursor().execute(f"EXPLAIN QUERY PLAN {prepared.text}", values).fetchall()
     return "\n".join(row[3] for row in rows)
 
 

@@ -29,9 +29,6 @@ def publish(store: Store, artifacts: ArtifactStore, staged: Staged, draft: Draft
         InvalidNameError: If the model's name differs from another's in case only.
         StoreError: If the disk or the database fails.
     """
-    there = store.find(draft.model, draft.version)
-    if there is not None:
-        return there, False
     draft = attrs.evolve(draft, directory=artifacts.install(staged, draft.model, draft.version))
     try:
         published, is_new = store.publish(draft)

@@ -32,10 +32,14 @@ class Canvas:
         self._root = str(root)
         self._fresh = f"{self._root}/{FRESH}"
         self._strangers: list[str] = []
+        self._led: dict[str, str] = {}
 
     def lead_to(self, place: Path) -> str:
         """Return what a link in the directory of a version has to say to lead to *place*."""
-        return f"../../{os.path.relpath(os.path.realpath(place), os.path.realpath(self._root))}"
+        above, name = os.path.split(place)
+        if above not in self._led:  # only of the model that was drawn last: each takes dozens of calls
+            self._led = {above: os.path.relpath(os.path.realpath(above), os.path.realpath(self._root))}
+        return f"../../{self._led[above]}/{name}"
 
     def draw_version(self, model: str, name: str, sheet: bytes, links: Mapping[str, str]) -> None:
         """Draw the directory *name* of *model*: its *sheet*, and *links* by name."""

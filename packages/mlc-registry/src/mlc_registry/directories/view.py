@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +33,17 @@ TOGETHER = 16
 """Lines that are drawn as one."""
 AT_ONCE = 500
 """Lines of history that one change may catch up with: nobody who publishes is to wait for a registry to be drawn."""
-PATIENCE = 5.0
+PATIENCE, TURN = 5.0, 0.02
+"""Seconds to wait for who draws, before all is drawn and before it is left to them."""
+SHORTEST, LONGEST = 0.0005, 0.002
+"""Seconds between two looks whether they have finished."""
 PAGE = 500
 
 log = logging.getLogger("mlc_registry")
+
+
+class _BusyError(StoreError):
+    """Somebody else is drawing."""
 
 
 class View:
@@ -60,12 +67,22 @@ class View:
         return self._root
 
     def refresh(self) -> None:
-        """Show what was committed. Never raises: what fails is logged, and done by the next who refreshes."""
+        """Show what was committed. Never raises: what fails is logged, and done by the next who refreshes.
+
+        While somebody else draws, it is theirs: whoever has drawn looks once more for what was committed meanwhile.
+        """
         ledger: Ledger | None = getattr(self._store, "ledger", None)
         if ledger is None:  # what changed cannot be told
             return
-        with self._logged(), self._lock(PATIENCE) as position:
-            self._catch_up(ledger, position)
+        with self._logged(), suppress(_BusyError):
+            patience = TURN
+            while True:
+                with self._lock(patience) as position:
+                    drawn = self._catch_up(ledger, position)
+                if drawn in {None, ledger.read_head()[0]}:
+                    break
+                patience = 0
+                time.sleep(LONGEST + SHORTEST)  # somebody who waits takes over, so that nobody draws for all others
             self._canvas.refuse_strangers()
 
     def redraw(self) -> None:
@@ -83,7 +100,8 @@ class View:
             with self._lock(PATIENCE) as position:
                 count = self._draw_all(position)
                 self._canvas.refuse_strangers()
-                return count
+            self.refresh()
+            return count
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
@@ -104,7 +122,7 @@ class View:
     @contextmanager
     def _lock(self, patience: float) -> Iterator[_Position]:
         """Keep every other process from drawing; whoever dies lets go."""
-        deadline, pause = time.monotonic() + patience, 0.0005
+        deadline, pause = time.monotonic() + patience, SHORTEST
         while True:
             self._claim()
             handle = os.open(self._root / POSITION, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -118,9 +136,9 @@ class View:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     msg = f"somebody else has been drawing {self._root} for more than {patience:g} seconds"
-                    raise StoreError(msg) from None
+                    raise _BusyError(msg) from None
                 time.sleep(pause)
-                pause = min(2 * pause, 0.02)
+                pause = min(2 * pause, LONGEST)
             finally:
                 os.close(handle)
 
@@ -140,12 +158,13 @@ class View:
 
     # ------------------------------------------------------------------ drawing
 
-    def _catch_up(self, ledger: Ledger, position: _Position) -> None:
+    def _catch_up(self, ledger: Ledger, position: _Position) -> int | None:
+        """Draw what was committed since *position*; return the last line's number, or None if that is too much."""
         number, digest, _ = position.read()
         lines = ledger.read_lines(after=max(number - 1, 0), limit=AT_ONCE + 1)
         if number and (not lines or (lines[0].number, lines[0].digest) != (number, digest)):
             self._canvas.remove_others(set())  # this was drawn from another history, as before a backup was restored
-            lines = ledger.read_lines(limit=AT_ONCE + 1)
+            number, lines = 0, ledger.read_lines(limit=AT_ONCE + 1)
         elif number:
             lines = lines[1:]
         lines = lines[:AT_ONCE]
@@ -153,8 +172,11 @@ class View:
             some = lines[start : start + TOGETHER]
             self._draw_lines(some)
             position.write(some[-1])  # so that whoever is killed has come further all the same
+            number = some[-1].number
         if len(lines) == AT_ONCE:
             log.warning("the directories in %s are behind; mlc registry rebuild brings them up to date", self._root)
+            return None
+        return number
 
     def _draw_lines(self, lines: Sequence[Line]) -> None:
         touched: dict[str, set[str]] = {}
