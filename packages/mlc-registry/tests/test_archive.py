@@ -487,4 +487,6 @@ def test_commands_export_and_import(mlc, filled, place, new_place, tmp_path):
     assert 1 == mlc("registry", "export", tmp_path / "x.tar", *from_here)[0]
     status, out, _ = mlc("registry", "import", tmp_path / "x.tar", "--registry", other.root)
     assert (0, f"5 versions and 14 lines of history imported from {tmp_path}/x.tar; head {head}\n") == (status, out)
+    said = json.loads(mlc("registry", "export", tmp_path / "y.tar", "--json", *from_here)[1])
+    assert {"path": str(tmp_path / "y.tar"), "lines": 14, "versions": 5, "head": head} == said
     assert 1 == mlc("registry", "import", tmp_path / "x.tar", "--registry", other.root)[0]

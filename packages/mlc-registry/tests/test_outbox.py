@@ -358,6 +358,9 @@ def test_commands_add_list_deliver_and_remove(mlc, filled, hook, place, monkeypa
     assert "Error: early: line 5 was not taken" in err
     monkeypatch.delenv("MLC_OUTBOX_SECRET")
     assert "nothing is signed" in mlc("registry", "outbox", "deliver", "early")[2]
+    sent = json.loads(mlc("registry", "outbox", "deliver", "--json")[1])
+    assert [{"name": "early", "delivered": 0, "error": None}, {"name": "late", "delivered": 0, "error": None}] == sent
+    assert "late" == json.loads(mlc("registry", "outbox", "remove", "late", "--json")[1])["name"]
     assert "early is forgotten\n" == mlc("registry", "outbox", "remove", "early")[1]
     assert 1 == mlc("registry", "outbox", "deliver", "early")[0]
 

@@ -13,11 +13,11 @@ from mlc_registry.stores.tables import change, dependency, mark, metric, model, 
 from mlc_registry.words import split_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import Connection, Table
 
-__all__ = ["KINDS", "insert_facts", "list_found", "read_found", "rebuild", "refresh_words"]
+__all__ = ["KINDS", "insert_facts", "list_found", "list_words", "read_found", "rebuild", "refresh_words"]
 
 KINDS = ("dataset", "run", "commit", "checkpoint")
 """What of a version's tracking is searched for by its whole text."""
@@ -73,6 +73,13 @@ def read_found(connection: Connection) -> dict[int, set[tuple[str, str, object]]
         for number, name, value in connection.execute(asked):
             found.setdefault(number, set()).add((table.name, name, value))
     return found
+
+
+def list_words(name: str, description: str, facts: str, tags: Mapping[str, str], notes: str) -> set[str]:
+    """Return the words that a version is to be found by."""
+    said = {} if facts == NOTHING else decode_facts(facts)
+    dataset = said.get("tracking", Tracking()).dataset
+    return split_words(name, description, dataset, notes, *tags, *tags.values())
 
 
 def refresh_words(connection: Connection, version_id: int) -> None:

@@ -29,9 +29,7 @@ __all__ = ["Publication"]
 INSERTS = {table: insert(table) for table in (tables.model, tables.version, tables.file, tables.tag, tables.word)}
 THERE = (
     select(tables.model.c.id, tables.model.c.name, *queries.OF_VERSION)
-    .outerjoin_from(
-        tables.model, tables.version, (tables.version.c.model_id == tables.model.c.id) & queries.KEY
-    )
+    .outerjoin_from(tables.model, tables.version, (tables.version.c.model_id == tables.model.c.id) & queries.KEY)
     .where(func.lower(tables.model.c.name) == bindparam("folded"))
 )
 # The next number, not one of a sequence: writers take turns, and a number that is left out would be a riddle.

@@ -89,9 +89,7 @@ def open_file(path: Path, *, create: bool) -> SqlStore:
         if revision != HEAD:
             migrate(engine)
             sync_directory(path.parent)
-    return SqlStore(
-        engine, home=path.parent, lock=partial(_lock, path), is_current=partial(_is_current, path)
-    )
+    return SqlStore(engine, home=path.parent, lock=partial(_lock, path), is_current=partial(_is_current, path))
 
 
 def _make_engine(path: Path) -> Engine:
@@ -122,18 +120,19 @@ def _make_engine(path: Path) -> Engine:
         if options.get("mlc_snapshot"):
             connection.exec_driver_sql("BEGIN")
         elif options.get("isolation_level") != "AUTOCOMMIT":
-            _begin(connection.connection.cursor())
+            _begin(connection.connection.driver_connection)
 
     return engine
 
 
-def _begin(cursor: sqlite3.Cursor) -> None:
+def _begin(connection: Any) -> None:
     """Begin to write, as soon as nobody else does.
 
     SQLite's own way to wait sleeps for longer each time, up to a tenth of a second, while writers take less than one
     thousandth. A plain BEGIN that reads first and writes later fails at once when another process wrote in between.
     """
     deadline, pause = time.monotonic() + PATIENCE, SHORTEST
+    cursor = connection.cursor()
     cursor.execute("PRAGMA busy_timeout = 0")
     try:
         while True:

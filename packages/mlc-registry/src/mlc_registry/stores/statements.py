@@ -134,9 +134,7 @@ class SqlStatements:
         with self._transaction() as connection:
             found = _find(connection, model, version)
             _refuse_later(connection, model, version, seen)
-            there = queries.read_version(
-                model, ask(connection, queries.VERSION, model=model, key=version.key)[0]
-            )
+            there = queries.read_version(model, ask(connection, queries.VERSION, model=model, key=version.key)[0])
             if there.removed:
                 return there
             stages = connection.execute(STAGES, {"version_id": found["after_id"]}).scalars().all()
