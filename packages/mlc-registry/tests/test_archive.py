@@ -73,12 +73,19 @@ def saved(filled, tmp_path):
     return tmp_path / "registry.tar"
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Where an export is kept that many tests read."""
+    return tmp_path_factory.mktemp("kept") / "registry.tar"
+
+
 @pytest.fixture
-def sqlite_saved(new_place, weights, checkpoint, tmp_path):
-    """An export of one database, as all of them write the same."""
-    with new_place("sqlite").open() as registry:
-        fill(registry, weights, checkpoint).archive.save(tmp_path / "registry.tar")
-    return tmp_path / "registry.tar"
+def sqlite_saved(kept, new_place, weights, checkpoint):
+    """An export of one database, as all of them write the same; made once."""
+    if not kept.exists():
+        with new_place("sqlite").open() as registry:
+            fill(registry, weights, checkpoint).archive.save(kept)
+    return kept
 
 
 @pytest.fixture

@@ -365,6 +365,7 @@ def test_commands_add_list_deliver_and_remove(mlc, filled, hook, place, monkeypa
     assert 1 == mlc("registry", "outbox", "deliver", "early")[0]
 
 
+@pytest.mark.slow
 def test_following_goes_on_until_it_is_ended(filled, hook, place, publish):
     """What fails is tried again, and what happens meanwhile is sent."""
     filled.outbox.add("hook", hook.url, from_start=True)

@@ -344,6 +344,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_who_is_killed_leaves_the_work_to_the_next(registry, publish, root):
     """At every call: what the next one leaves is what a new picture shows."""
     publish("1.0.0", "1.1.0", "1.2.0")

@@ -1,6 +1,7 @@
 """What is drawn into the directories for people: sheets and links, each in one step, beside what others put there."""
 
-# ruff: noqa: PTH - a publisher waits for this, and paths that are objects took a third of the time
+# A publisher waits for this, and paths that are objects took a third of the time.
+# ruff: noqa: PTH102, PTH103, PTH105, PTH106, PTH108, PTH112, PTH114, PTH115, PTH120, PTH123, PTH208, PTH211
 
 from __future__ import annotations
 

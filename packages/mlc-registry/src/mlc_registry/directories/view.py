@@ -100,13 +100,13 @@ class View:
             with self._lock(PATIENCE) as position:
                 count = self._draw_all(position)
                 self._canvas.refuse_strangers()
-            self.refresh()
-            return count
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
             msg = f"the directories in {self._root} could not be made: {error}"
             raise StoreError(msg) from error
+        self.refresh()  # what was committed meanwhile was left to us
+        return count
 
     @contextmanager
     def _logged(self) -> Iterator[None]:

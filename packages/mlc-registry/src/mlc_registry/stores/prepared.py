@@ -1,4 +1,4 @@
-"""Statements compiled once and given to the driver: describing them and their results anew is most of what they cost."""
+"""Statements compiled once and given to the driver: describing them anew each time is most of what they cost."""
 
 from __future__ import annotations
 
