@@ -397,3 +397,32 @@ def test_reader_without_rights_sees_what_another_writes(read_only):
             assert before == registry.get("net", "1.0.0").yanked
             os.seteuid(os.getuid())
         database.close()
+
+
+def test_a_database_that_was_put_in_its_place_is_written_to(registry, publish, root, tmp_path):
+    """Nothing is published into a file that is gone, although the writer's connection was held open."""
+    publish("1.0.0")
+    shutil.copy(root / "registry.db", tmp_path / "backup.db")
+    publish("1.1.0")
+    with contextlib.suppress(FileNotFoundError):
+        for end in ("-wal", "-shm"):
+            (root / f"registry.db{end}").unlink()
+    (tmp_path / "backup.db").replace(root / "registry.db")
+    publish("1.2.0")
+
+    with ModelRegistry(root) as another:
+        assert "1.2.0" in {str(one.version) for one in another.list_versions("net")}
+        another.audit.verify()
+
+
+def test_writer_goes_on_after_a_transaction_that_failed(registry, publish):
+    """With nothing of it, in whatever thread comes next."""
+    publish("1.0.0")
+    store = registry._backend.store
+    with pytest.raises(KeyboardInterrupt), store._transaction() as connection:
+        connection.exec_driver_sql("INSERT INTO model (id, name) VALUES (7, 'half')")
+        raise KeyboardInterrupt
+    publish("1.1.0")
+
+    assert ["net"] == [one.name for one in registry.list_models()]
+    assert 2 == registry.audit.verify().versions

@@ -249,7 +249,7 @@ class _Position:
     def __init__(self, handle: int, owner: str) -> None:
         self._handle = handle
         self.owner = owner
-        """Which registry it is that draws, or nothing before its first line of history."""
+        """Which registry it is that draws, or nothing if its store does not know."""
 
     def read(self) -> tuple[int, str, str]:
         """Return the line's number and digest and whose it is; 0 where there is none, or somebody was killed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NoReturn
+from unicodedata import ucd_3_2_0
 
 import attrs
 import orjson
@@ -273,8 +274,14 @@ def _compare_words(connection: Connection, told: _Told) -> None:
             there = {one.word for one in found}
             number, found = next(groups, (None, ()))
         tags, notes = told.tags.get(row.id, {}), told.notes.get(row.id, "")
-        if there != list_words(row.name, row.description, row.facts, tags, notes):
+        differing = there ^ list_words(row.name, row.description, row.facts, tags, notes)
+        if any(map(_is_old, differing)):
             _refuse(f"{row.name} {row.version}", "is found by other words than are said of it")
+
+
+def _is_old(text: str) -> bool:
+    """Say whether all Pythons agree which characters of *text* are letters, as of those of a Unicode this old."""
+    return all(ucd_3_2_0.category(one) != "Cn" for one in text)
 
 
 def _refuse_tags(connection: Connection, number: int, key: str) -> NoReturn:
