@@ -419,9 +419,14 @@ def test_writer_goes_on_after_a_transaction_that_failed(registry, publish):
     """With nothing of it, in whatever thread comes next."""
     publish("1.0.0")
     store = registry._backend.store
-    with pytest.raises(KeyboardInterrupt), store._transaction() as connection:
-        connection.exec_driver_sql("INSERT INTO model (id, name) VALUES (7, 'half')")
-        raise KeyboardInterrupt
+
+    def write_half():
+        with store._transaction() as connection:
+            connection.exec_driver_sql("INSERT INTO model (id, name) VALUES (7, 'half')")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     publish("1.1.0")
 
     assert ["net"] == [one.name for one in registry.list_models()]
