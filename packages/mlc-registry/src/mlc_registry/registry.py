@@ -156,7 +156,6 @@ class ModelRegistry(RegistryReader):
         open_door("mlc_registry")
         names.check_model(name)
         number = Version.read(version)
-        source = read_source(path)
         said: dict[str, Any] = {
             "metadata": metadata,
             "tracking": complete_tracking(check_tracking(tracking), tracking_of(path)),
@@ -168,6 +167,7 @@ class ModelRegistry(RegistryReader):
         if dependencies and there is None:
             said["dependencies"] = self.dependencies.check(name, dependencies)
         about = describe(self._backend, **said, description=description, tags=tags, notes=notes, actor=actor)
+        source = read_source(path)
         with self._backend.artifacts.stage(source, transfer) as staged:
             draft = Draft(
                 model=name,
