@@ -51,6 +51,7 @@ def fill_ours(root: Path, count: int) -> None:
     from mlc_registry import ModelRegistry, Version
     from mlc_registry.history.chain import START, seal
     from mlc_registry.stores import tables
+    from mlc_registry.words import split_words
 
     source = root.with_name("model.bin")
     source.write_bytes(b"weights")
@@ -64,7 +65,7 @@ def fill_ours(root: Path, count: int) -> None:
         }
     ModelRegistry(root).close()
     engine = sqlalchemy.create_engine(f"sqlite:///{root}/registry.db")
-    digest, batches = START, {name: [] for name in rows}
+    digest, batches = START, {name: [] for name in (*rows, "word")}
     with engine.begin() as connection:
         for number in range(1, count + 1):
             at, place = divmod(number - 1, MODEL_SIZE)
@@ -78,12 +79,13 @@ def fill_ours(root: Path, count: int) -> None:
                 | {"directory": f"{name}/{text}", "prerelease": parsed.is_prerelease}
             )
             batches["file"].append({**rows["file"], "version_id": number})
+            batches["word"] += [{"version_id": number, "word": one} for one in sorted(split_words(name))]
             line = rows["change"] | {"id": number, "model_id": model_id, "after_id": number}
             kept = {key: line[key] for key in ("kind", "stage", "content", "actor", "reason", "at", "details")}
             digest = seal(digest, {"id": number, "model": name, "before": None, "after": text, **kept})
             batches["change"].append({**line, "digest": digest})
             if number % BATCH == 0 or number == count:
-                for table in (tables.model, tables.version, tables.file, tables.change):
+                for table in (tables.model, tables.version, tables.file, tables.change, tables.word):
                     if batches[table.name]:
                         connection.execute(table.insert(), batches[table.name])
                         batches[table.name] = []

@@ -73,12 +73,19 @@ def saved(filled, tmp_path):
     return tmp_path / "registry.tar"
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Where an export is kept that many tests read."""
+    return tmp_path_factory.mktemp("kept") / "registry.tar"
+
+
 @pytest.fixture
-def sqlite_saved(new_place, weights, checkpoint, tmp_path):
-    """An export of one database, as all of them write the same."""
-    with new_place("sqlite").open() as registry:
-        fill(registry, weights, checkpoint).archive.save(tmp_path / "registry.tar")
-    return tmp_path / "registry.tar"
+def sqlite_saved(kept, new_place, weights, checkpoint):
+    """An export of one database, as all of them write the same; made once."""
+    if not kept.exists():
+        with new_place("sqlite").open() as registry:
+            fill(registry, weights, checkpoint).archive.save(kept)
+    return kept
 
 
 @pytest.fixture
@@ -487,4 +494,6 @@ def test_commands_export_and_import(mlc, filled, place, new_place, tmp_path):
     assert 1 == mlc("registry", "export", tmp_path / "x.tar", *from_here)[0]
     status, out, _ = mlc("registry", "import", tmp_path / "x.tar", "--registry", other.root)
     assert (0, f"5 versions and 14 lines of history imported from {tmp_path}/x.tar; head {head}\n") == (status, out)
+    said = json.loads(mlc("registry", "export", tmp_path / "y.tar", "--json", *from_here)[1])
+    assert {"path": str(tmp_path / "y.tar"), "lines": 14, "versions": 5, "head": head} == said
     assert 1 == mlc("registry", "import", tmp_path / "x.tar", "--registry", other.root)[0]

@@ -132,6 +132,8 @@ COLUMNS = "model_id, kind, stage, before_id, after_id, actor, reason, at, conten
         ("INSERT INTO mark (kind, value, version_id) VALUES ('run', 'x', 3)", None, "cat 0.1.0 is found by other"),
         ("INSERT INTO metric (name, value, version_id) VALUES ('dice', 1, 3)", None, "cat 0.1.0 is found by other"),
         ("INSERT INTO dependency (name, version_id) VALUES ('net', 3)", None, "cat 0.1.0 is found by other"),
+        ("INSERT INTO word (word, version_id) VALUES ('dog', 3)", None, "cat 0.1.0 is found by other words"),
+        ("DELETE FROM word WHERE version_id = 2", None, "net 1.1.0 is found by other words"),
     ],
 )  # fmt: skip
 def test_whatever_was_changed_is_found(registry, history, place, statement, line, part):

@@ -309,6 +309,7 @@ def test_description_needs_no_registry(networks):
     )
 
 
+@pytest.mark.slow
 def test_torch_stays_out_until_weights_come(run_python, root):
     """A registry answers every question without it."""
     code = """

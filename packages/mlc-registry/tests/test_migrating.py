@@ -206,6 +206,7 @@ def killer(scripts, files, kind):
         process.stdin.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["directory", "file"])
 def test_killed_at_any_moment(killer, files, kind):
     """There is the original or the new one, whole, and what was replaced is in the backup; once more ends it."""

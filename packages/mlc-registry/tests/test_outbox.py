@@ -358,10 +358,14 @@ def test_commands_add_list_deliver_and_remove(mlc, filled, hook, place, monkeypa
     assert "Error: early: line 5 was not taken" in err
     monkeypatch.delenv("MLC_OUTBOX_SECRET")
     assert "nothing is signed" in mlc("registry", "outbox", "deliver", "early")[2]
+    sent = json.loads(mlc("registry", "outbox", "deliver", "--json")[1])
+    assert [{"name": "early", "delivered": 0, "error": None}, {"name": "late", "delivered": 0, "error": None}] == sent
+    assert "late" == json.loads(mlc("registry", "outbox", "remove", "late", "--json")[1])["name"]
     assert "early is forgotten\n" == mlc("registry", "outbox", "remove", "early")[1]
     assert 1 == mlc("registry", "outbox", "deliver", "early")[0]
 
 
+@pytest.mark.slow
 def test_following_goes_on_until_it_is_ended(filled, hook, place, publish):
     """What fails is tried again, and what happens meanwhile is sent."""
     filled.outbox.add("hook", hook.url, from_start=True)

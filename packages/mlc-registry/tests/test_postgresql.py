@@ -90,12 +90,13 @@ def test_database_is_as_the_statements_see_it(url):
 def test_questions_are_seeks(database, registry):
     """Ranges, `latest`, `newest` and exact versions use an index each."""
     from mlc_registry.stores import queries
+    from mlc_registry.stores.prepared import prepare
 
     database.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off")
     values = {"model": "net", "key": b"", "low": b"", "high": b"\xff", "stage": "production"}
     plans = {}
     for name, question in [("VERSION", queries.VERSION), ("NEWEST", queries.NEWEST), *queries.WITHIN.items()]:
-        prepared = registry._backend.store._reader.prepare(question)
+        prepared = prepare(question, registry._backend.store._engine)
         rows = database.execute(f"EXPLAIN {prepared.text}", prepared.bind(values)).fetchall()
         plans[name] = "\n".join(row[0] for row in rows)
 

@@ -217,7 +217,7 @@ def _explain(registry, prepared, values):
     reader = registry._backend.store._reader
     with reader._lock:
         asked = prepared.bind({**values, "limit": 5})
-        rows = reader._hold().cursor().execute(f"EXPLAIN QUERY PLAN {prepared.text}", asked).fetchall()
+        rows = reader._held.take().connection.cursor().execute(f"EXPLAIN QUERY PLAN {prepared.text}", asked).fetchall()
     return "\n".join(row[3] for row in rows)
 
 

@@ -120,10 +120,12 @@ def test_questions_are_seeks(registry, publish):
 
 
 def _plan(reader, question):
-    prepared = reader.prepare(question)
-    values = {"model": "net", "key": b"", "low": b"", "high": b"\xff", "stage": "production"}
+    from mlc_registry.stores.prepared import prepare
+
+    prepared = prepare(question, reader._engine)
+    values = prepared.bind({"model": "net", "key": b"", "low": b"", "high": b"\xff", "stage": "production"})
     with reader._lock:
-        rows = reader._hold().cursor().execute(f"EXPLAIN QUERY PLAN {prepared.text}", prepared.bind(values)).fetchall()
+        rows = reader._held.take().connection.cursor().execute(f"EXPLAIN QUERY PLAN {prepared.text}", values).fetchall()
     return "\n".join(row[3] for row in rows)
 
 
@@ -336,7 +338,7 @@ def test_registry_that_is_forgotten_lets_go(root, weights):
 def test_question_after_a_failure_is_answered(registry, publish, monkeypatch):
     """A connection that failed is replaced."""
     publish("1.0.0")
-    registry._backend.store._reader._hold().dbapi_connection.close()
+    registry._backend.store._reader._held.take().connection.dbapi_connection.close()
     with pytest.raises(StoreError, match="closed database"):
         registry.resolve("net")
 
@@ -395,3 +397,37 @@ def test_reader_without_rights_sees_what_another_writes(read_only):
             assert before == registry.get("net", "1.0.0").yanked
             os.seteuid(os.getuid())
         database.close()
+
+
+def test_a_database_that_was_put_in_its_place_is_written_to(registry, publish, root, tmp_path):
+    """Nothing is published into a file that is gone, although the writer's connection was held open."""
+    publish("1.0.0")
+    shutil.copy(root / "registry.db", tmp_path / "backup.db")
+    publish("1.1.0")
+    with contextlib.suppress(FileNotFoundError):
+        for end in ("-wal", "-shm"):
+            (root / f"registry.db{end}").unlink()
+    (tmp_path / "backup.db").replace(root / "registry.db")
+    publish("1.2.0")
+
+    with ModelRegistry(root) as another:
+        assert "1.2.0" in {str(one.version) for one in another.list_versions("net")}
+        another.audit.verify()
+
+
+def test_writer_goes_on_after_a_transaction_that_failed(registry, publish):
+    """With nothing of it, in whatever thread comes next."""
+    publish("1.0.0")
+    store = registry._backend.store
+
+    def write_half():
+        with store._transaction() as connection:
+            connection.exec_driver_sql("INSERT INTO model (id, name) VALUES (7, 'half')")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    publish("1.1.0")
+
+    assert ["net"] == [one.name for one in registry.list_models()]
+    assert 2 == registry.audit.verify().versions

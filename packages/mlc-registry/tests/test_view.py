@@ -105,7 +105,7 @@ def test_what_does_not_belong_goes(lively):
     registry, models = lively
     before = look(models)
     (models / "net" / "9.9.9").mkdir()
-    (models / "net" / "9.9.9" / "metadata.json").touch()
+    (models / "net" / "9.9.9" / "metadata.json").write_bytes((models / "net" / "1.0.0" / "metadata.json").read_bytes())
     (models / "net" / "canary").symlink_to("1.0.0")
     (models / "net" / "1.0.0" / "more").symlink_to(models.parent / "artifacts")
     (models / "net" / "latest").unlink()
@@ -131,7 +131,7 @@ def test_what_people_put_there_stays(lively):
     before = look(models)
     registry.promote("net", "1.0.0", "staging", reason="again")
     registry.view.rebuild()
-    registry.view._remove_others(set())
+    registry.view._canvas.remove_others(set())
 
     found = look(models)
     assert {name for name in before if name.startswith(("mine", "data", "thesis"))} <= found.keys()
@@ -251,14 +251,40 @@ def test_a_broken_position_means_to_begin_again(lively, content):
 
 
 def test_an_import_is_shown(lively, new_place, tmp_path):
-    """As the original is."""
+    """As the original is, but not in its place: a copy is another registry."""
     registry, models = lively
     registry.archive.save(tmp_path / "registry.tar")
     other = new_place("sqlite")
     with other.open() as filled:
         filled.archive.restore(tmp_path / "registry.tar")
 
-        assert look(models) == look(filled.view.root)
+        shown, copied = look(models), look(filled.view.root)
+        assert shown.pop(".position") != copied.pop(".position")
+        assert shown == copied
+    with other.open(view=models) as filled, pytest.raises(StoreError, match="shows another registry"):
+        filled.view.rebuild()
+    with ModelRegistry(registry.artifacts.url.removesuffix("artifacts"), artifacts=other.artifacts) as original:
+        original.register_model("net", "9.0.0", tmp_path / "registry.tar")
+        with pytest.raises(StoreError, match="is used by 1 other"):
+            original.artifacts.sweep()
+
+
+def test_a_directory_of_somebody_else_is_never_drawn_into(registry, root, publish, caplog):
+    """Where a version would be shown: it stays as it is, everything else is drawn, and both ways say so."""
+    mine = root / "models" / "net" / "1.1.0"
+    publish("1.0.0")
+    mine.mkdir()
+    (mine / "metadata.json").write_text('{"model": "mine"}')
+    (mine / "weights.bin").symlink_to("/data/weights.bin")
+    before = look(mine)
+    with caplog.at_level(logging.WARNING, "mlc_registry"):
+        publish("1.1.0", "1.2.0")
+
+    assert f"something at {mine}" in caplog.text
+    assert "net 1.2.0" == (root / "models" / "net" / "latest" / "model.bin").read_text()
+    with pytest.raises(StoreError, match=r"net/1\.1\.0; it was left alone and everything else is drawn"):
+        registry.view.rebuild()
+    assert before == look(mine)
 
 
 def test_a_server_has_directories_where_it_is_told(make_database, tmp_path, weights):
@@ -318,6 +344,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_who_is_killed_leaves_the_work_to_the_next(registry, publish, root):
     """At every call: what the next one leaves is what a new picture shows."""
     publish("1.0.0", "1.1.0", "1.2.0")

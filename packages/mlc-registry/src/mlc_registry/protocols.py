@@ -124,7 +124,8 @@ class Store(Protocol):
 
     Every method is one transaction: another process sees all of it or nothing, at once. A store decides nothing but
     what only it can: which of two that come at once was first. A model that is not there has no versions, no stages and
-    no history. What goes wrong with the database itself raises `StoreError`.
+    no history. What goes wrong with the database itself raises `StoreError`. A store that can be told from every other,
+    from its own copies too, has a text that does so as its property `identity`.
     """
 
     @property

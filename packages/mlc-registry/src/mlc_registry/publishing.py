@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mlc_registry.artifacts.local import Staged
-    from mlc_registry.protocols import ArtifactStore, Ledger, Store
+    from mlc_registry.protocols import ArtifactStore, Store
     from mlc_registry.records import Draft, ModelVersion
 
 __all__ = ["check_repeat", "identify", "publish"]
@@ -29,9 +29,6 @@ def publish(store: Store, artifacts: ArtifactStore, staged: Staged, draft: Draft
         InvalidNameError: If the model's name differs from another's in case only.
         StoreError: If the disk or the database fails.
     """
-    there = store.find(draft.model, draft.version)
-    if there is not None:
-        return there, False
     draft = attrs.evolve(draft, directory=artifacts.install(staged, draft.model, draft.version))
     try:
         published, is_new = store.publish(draft)
@@ -46,10 +43,9 @@ def publish(store: Store, artifacts: ArtifactStore, staged: Staged, draft: Draft
 
 
 def identify(store: Store) -> str | None:
-    """Return what tells a registry from every other: the digest of the first line of its history, if it has one."""
-    ledger: Ledger | None = getattr(store, "ledger", None)
-    lines = () if ledger is None else ledger.read_lines(limit=1)
-    return lines[0].digest.partition(":")[2] if lines else None
+    """Return what tells a registry from every other, from its own copies too, if *store* knows."""
+    found: str | None = getattr(store, "identity", None)
+    return found
 
 
 def check_repeat(published: ModelVersion, draft: Draft, list_differences: Callable[[], Sequence[str]]) -> None:

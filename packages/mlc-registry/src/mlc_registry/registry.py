@@ -163,7 +163,8 @@ class ModelRegistry(RegistryReader):
             "dependencies": dependencies,
             "parent": parent,
         }
-        if dependencies and self._backend.store.find(name, number) is None:
+        there = self._backend.store.find(name, number)
+        if dependencies and there is None:
             said["dependencies"] = self.dependencies.check(name, dependencies)
         about = describe(self._backend, **said, description=description, tags=tags, notes=notes, actor=actor)
         source = read_source(path)
@@ -176,8 +177,11 @@ class ModelRegistry(RegistryReader):
                 entry=source.entry,
                 **about,
             )
-            self.releases.check_bump(draft, Path(path))
-            published, is_new = publish(self._backend.store, self._backend.artifacts, staged, draft)
+            if there is None:
+                self.releases.check_bump(draft, Path(path))
+                published, is_new = publish(self._backend.store, self._backend.artifacts, staged, draft)
+            else:
+                published, is_new = there, False
         if is_new:
             self._backend.refresh()
             events.model_registered(published, self._backend.place(published))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -50,11 +50,17 @@ def add(name: str, url: str, root: str, *, from_start: bool, as_json: bool) -> N
 @outbox.command()
 @click.argument("name")
 @root_option
-def remove(name: str, root: str) -> None:
+@json_option
+def remove(name: str, root: str, *, as_json: bool) -> None:
     """Forget a listener."""
     with closing(open_store(root, create=False)) as store:
-        Outbox(store).remove(name)
-    say(f"{name} is forgotten")
+        box = Outbox(store)
+        removed = box.get(name)
+        box.remove(name)
+    if as_json:
+        print_json(attrs.asdict(removed))
+    else:
+        say(f"{name} is forgotten")
 
 
 @outbox.command("list")
@@ -78,11 +84,12 @@ def list_listeners(root: str, *, as_json: bool) -> None:
     "--timeout", type=click.FloatRange(min=0.01), default=10.0, show_default=True, help="Seconds to answer in."
 )
 @root_option
-def deliver(names: tuple[str, ...], root: str, *, follow: bool, interval: float, timeout: float) -> None:
+@json_option
+def deliver(names: tuple[str, ...], root: str, *, follow: bool, interval: float, timeout: float, as_json: bool) -> None:
     """Send what listeners have not heard: to those NAMEd, or to all.
 
     Each line is one POST of JSON, signed with the secret in MLC_OUTBOX_SECRET if there is one. The exit status is 1 if
-    any listener did not take what was sent.
+    any listener did not take what was sent. With --follow, --json prints a document each time something was sent.
     """
     secret = os.environ.get(SECRET) or None
     if secret is None:
@@ -91,7 +98,13 @@ def deliver(names: tuple[str, ...], root: str, *, follow: bool, interval: float,
         box = Outbox(store)
         misses = 0
         while True:
-            failed = _send(box, names, secret, timeout, follow=follow)
+            sent, failed = _send(box, names, secret, timeout, follow=follow)
+            if not as_json:
+                for one in sent:
+                    if one["delivered"]:
+                        say(f"{one['name']}: {one['delivered']} delivered")
+            elif not follow or failed or any(one["delivered"] for one in sent):
+                print_json(sent)
             if not follow:
                 break
             misses = misses + 1 if failed else 0
@@ -100,24 +113,27 @@ def deliver(names: tuple[str, ...], root: str, *, follow: bool, interval: float,
         raise click.exceptions.Exit(1)
 
 
-def _send(box: Outbox, names: Sequence[str], secret: str | None, timeout: float, *, follow: bool) -> bool:
-    """Deliver to all that are meant, whether one fails or not; return whether any failed."""
+def _send(
+    box: Outbox, names: Sequence[str], secret: str | None, timeout: float, *, follow: bool
+) -> tuple[list[dict[str, Any]], bool]:
+    """Deliver to all that are meant, whether one fails or not; return what each took, and whether any failed."""
     from mlc_registry.history.webhooks import Webhook  # HTTP takes a moment to load, and few commands need it
 
+    sent: list[dict[str, Any]] = []
     failed = False
     try:
         for one in [box.get(name) for name in names] or box.list():
+            count, why = 0, None
             try:
                 count = box.deliver(one.name, Webhook(one.url, secret=secret, timeout=timeout))
             except (DeliveryError, ListenerBusyError) as error:
-                say(f"Error: {one.name}: {error}", err=True)
+                why = str(error)
+                say(f"Error: {one.name}: {why}", err=True)
                 failed = True
-            else:
-                if count:
-                    say(f"{one.name}: {count} delivered")
+            sent.append({"name": one.name, "delivered": count, "error": why})
     except StoreError as error:
         if not follow:
             raise
         say(f"Error: {error}", err=True)  # a server that starts anew is no reason to stop
         failed = True
-    return failed
+    return sent, failed

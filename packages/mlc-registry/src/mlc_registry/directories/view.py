@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -11,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlc_registry.directories.canvas import SHEET, Canvas
 from mlc_registry.directories.sheets import describe_version, write_sheet
 from mlc_registry.errors import CorruptArtifactError, StoreError
 from mlc_registry.names import directory_name
@@ -27,16 +27,23 @@ if TYPE_CHECKING:
 __all__ = ["View", "refuse_overlap"]
 
 POSITION = ".position"
-FRESH = ".fresh"  # in the view's own directory, where no published file can have that name
-SHEET = "metadata.json"
 LATEST = "latest"
 RELEASES = Range.parse("*").intervals
+TOGETHER = 16
+"""Lines that are drawn as one."""
 AT_ONCE = 500
 """Lines of history that one change may catch up with: nobody who publishes is to wait for a registry to be drawn."""
-PATIENCE = 5.0
+PATIENCE, TURN = 5.0, 0.02
+"""Seconds to wait for who draws, before all is drawn and before it is left to them."""
+SHORTEST, LONGEST = 0.0005, 0.002
+"""Seconds between two looks whether they have finished."""
 PAGE = 500
 
 log = logging.getLogger("mlc_registry")
+
+
+class _BusyError(StoreError):
+    """Somebody else is drawing."""
 
 
 class View:
@@ -51,6 +58,7 @@ class View:
         self._root = root
         self._store = store
         self._artifacts = artifacts
+        self._canvas = Canvas(self._root)
         self._complained = False
 
     @property
@@ -59,12 +67,23 @@ class View:
         return self._root
 
     def refresh(self) -> None:
-        """Show what was committed. Never raises: what fails is logged, and done by the next who refreshes."""
+        """Show what was committed. Never raises: what fails is logged, and done by the next who refreshes.
+
+        While somebody else draws, it is theirs: whoever has drawn looks once more for what was committed meanwhile.
+        """
         ledger: Ledger | None = getattr(self._store, "ledger", None)
         if ledger is None:  # what changed cannot be told
             return
-        with self._logged(), self._lock(PATIENCE) as position:
-            self._catch_up(ledger, position)
+        with self._logged(), suppress(_BusyError):
+            patience = TURN
+            while True:
+                with self._lock(patience) as position:
+                    drawn = self._catch_up(ledger, position)
+                if drawn in {None, ledger.read_head()[0]}:
+                    break
+                patience = 0
+                time.sleep(LONGEST + SHORTEST)  # somebody who waits takes over, so that nobody draws for all others
+            self._canvas.refuse_strangers()
 
     def redraw(self) -> None:
         """Do as `rebuild` does, but log what fails."""
@@ -79,12 +98,15 @@ class View:
         """
         try:
             with self._lock(PATIENCE) as position:
-                return self._draw_all(position)
+                count = self._draw_all(position)
+                self._canvas.refuse_strangers()
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
             msg = f"the directories in {self._root} could not be made: {error}"
             raise StoreError(msg) from error
+        self.refresh()  # what was committed meanwhile was left to us
+        return count
 
     @contextmanager
     def _logged(self) -> Iterator[None]:
@@ -100,7 +122,7 @@ class View:
     @contextmanager
     def _lock(self, patience: float) -> Iterator[_Position]:
         """Keep every other process from drawing; whoever dies lets go."""
-        deadline, pause = time.monotonic() + patience, 0.0005
+        deadline, pause = time.monotonic() + patience, SHORTEST
         while True:
             self._claim()
             handle = os.open(self._root / POSITION, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -114,9 +136,9 @@ class View:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     msg = f"somebody else has been drawing {self._root} for more than {patience:g} seconds"
-                    raise StoreError(msg) from None
+                    raise _BusyError(msg) from None
                 time.sleep(pause)
-                pause = min(2 * pause, 0.02)
+                pause = min(2 * pause, LONGEST)
             finally:
                 os.close(handle)
 
@@ -136,32 +158,38 @@ class View:
 
     # ------------------------------------------------------------------ drawing
 
-    def _catch_up(self, ledger: Ledger, position: _Position) -> None:
+    def _catch_up(self, ledger: Ledger, position: _Position) -> int | None:
+        """Draw what was committed since *position*; return the last line's number, or None if that is too much."""
         number, digest, _ = position.read()
         lines = ledger.read_lines(after=max(number - 1, 0), limit=AT_ONCE + 1)
         if number and (not lines or (lines[0].number, lines[0].digest) != (number, digest)):
-            self._remove_others(set())  # this was drawn from another history, as before a backup was restored
-            lines = ledger.read_lines(limit=AT_ONCE + 1)
+            self._canvas.remove_others(set())  # this was drawn from another history, as before a backup was restored
+            number, lines = 0, ledger.read_lines(limit=AT_ONCE + 1)
         elif number:
             lines = lines[1:]
         lines = lines[:AT_ONCE]
-        if not lines:
-            return
-        for one in lines:
-            self._draw_line(one)
-            position.write(one)  # each one: whoever is killed has come further all the same
+        for start in range(0, len(lines), TOGETHER):
+            some = lines[start : start + TOGETHER]
+            self._draw_lines(some)
+            position.write(some[-1])  # so that whoever is killed has come further all the same
+            number = some[-1].number
         if len(lines) == AT_ONCE:
             log.warning("the directories in %s are behind; mlc registry rebuild brings them up to date", self._root)
+            return None
+        return number
 
-    def _draw_line(self, line: Line) -> None:
-        if not line.model:
-            return
-        stages = self._store.list_stages(line.model)
-        for text in filter(None, {line.before, line.after}):
-            found = self._store.find(line.model, Version.parse(text))
-            if found is not None:
-                self._draw_version(found, stages)
-        self._draw_links(line.model, stages)
+    def _draw_lines(self, lines: Sequence[Line]) -> None:
+        touched: dict[str, set[str]] = {}
+        for one in lines:
+            if one.model:
+                touched.setdefault(one.model, set()).update(filter(None, (one.before, one.after)))
+        for model, versions in touched.items():
+            stages = self._store.list_stages(model)
+            for text in versions:
+                found = self._store.find(model, Version.parse(text))
+                if found is not None:
+                    self._draw_version(found, stages)
+            self._draw_links(model, stages)
 
     def _draw_all(self, position: _Position) -> int:
         ledger: Ledger | None = getattr(self._store, "ledger", None)
@@ -177,35 +205,27 @@ class View:
                 below = found[-1].version
                 count += len(found)
             names |= self._draw_links(model.name, stages)
-            _remove_others(self._root / model.name, names)
-        self._remove_others({one.name for one in models})
+            self._canvas.remove_others_of(model.name, names)
+        self._canvas.remove_others({one.name for one in models})
         position.write_text(*last)
         return count
 
     def _draw_version(self, published: ModelVersion, stages: Sequence[Stage]) -> str:
         name = directory_name(published.version)
-        folder = self._root / published.model / name
-        _make_folder(folder)
         files = self._store.list_files(published.model, published.version)
-        links = self._find_links(published, folder, {one.path.partition("/")[0] for one in files})
-        for entry, target in links.items():
-            self._point(folder / entry, target)
+        links = self._find_links(published, {one.path.partition("/")[0] for one in files})
         sheet = write_sheet(describe_version(self._store, published, files, stages))
-        fresh = self._clear_fresh()
-        with fresh.open("xb") as stream:
-            stream.write(sheet)
-        fresh.replace(folder / SHEET)
-        _remove_links(folder, set(links))
+        self._canvas.draw_version(published.model, name, sheet, links)
         return name
 
-    def _find_links(self, published: ModelVersion, folder: Path, entries: set[str]) -> dict[str, str]:
+    def _find_links(self, published: ModelVersion, entries: set[str]) -> dict[str, str]:
         if published.removed:
             return {}
         try:
             place = self._artifacts.place(published)
         except CorruptArtifactError:  # the database leads out of the store: there is nothing to be shown
             return {}
-        above = os.path.relpath(os.path.realpath(place.parent if published.entry else place), os.path.realpath(folder))
+        above = self._canvas.lead_to(place.parent if published.entry else place)
         links: dict[str, str] = {}
         for entry in sorted(entries):
             name = entry
@@ -219,39 +239,8 @@ class View:
         latest = self._store.highest(model, RELEASES)
         if latest is not None:
             wanted[LATEST] = directory_name(latest.version)
-        elif (self._root / model / LATEST).is_symlink():
-            (self._root / model / LATEST).unlink()
-        for name, target in wanted.items():
-            self._point(self._root / model / name, target)
+        self._canvas.draw_links(model, wanted, gone=() if latest is not None else (LATEST,))
         return set(wanted)
-
-    def _point(self, link: Path, target: str) -> None:
-        try:
-            if str(link.readlink()) == target:
-                return
-        except FileNotFoundError:
-            pass
-        except OSError:  # it is no link, so it is not ours; an empty directory is nobody's
-            try:
-                link.rmdir()
-            except OSError:
-                raise FileExistsError(errno.EEXIST, "somebody else has put something there", str(link)) from None
-        fresh = self._clear_fresh()
-        fresh.symlink_to(target)
-        fresh.replace(link)
-
-    def _clear_fresh(self) -> Path:
-        fresh = self._root / FRESH
-        fresh.unlink(missing_ok=True)  # who was killed may have left a link, and nothing is written through that
-        return fresh
-
-    def _remove_others(self, names: set[str]) -> None:
-        """Remove what was drawn of models, but for those of *names*."""
-        for one in os.scandir(self._root):
-            if one.name not in names and one.is_dir(follow_symlinks=False):
-                _remove_others(Path(one.path), set())
-                with suppress(OSError):  # somebody has put something there
-                    Path(one.path).rmdir()
 
 
 class _Position:
@@ -260,7 +249,7 @@ class _Position:
     def __init__(self, handle: int, owner: str) -> None:
         self._handle = handle
         self.owner = owner
-        """Which registry it is that draws, or nothing before its first line of history."""
+        """Which registry it is that draws, or nothing if its store does not know."""
 
     def read(self) -> tuple[int, str, str]:
         """Return the line's number and digest and whose it is; 0 where there is none, or somebody was killed."""
@@ -298,37 +287,3 @@ def refuse_overlap(view: str | os.PathLike[str], artifacts: str, home: Path | No
             f"the directories for people in {view} would be mixed with {taken[0]}; give another view=DIRECTORY (--view)"
         )
         raise StoreError(msg)
-
-
-def _make_folder(folder: Path) -> None:
-    for place in (folder.parent, folder):
-        if place.is_symlink():
-            place.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _remove_links(folder: Path, names: set[str]) -> None:
-    """Remove the links that are none of *names*; what is no link is not ours."""
-    for one in os.scandir(folder):
-        if one.name not in names and one.is_symlink():
-            Path(one.path).unlink()
-
-
-def _remove_version(folder: Path) -> None:
-    """Remove what was drawn of a version, and its directory unless somebody has put something there."""
-    if (folder / SHEET).is_file():
-        _remove_links(folder, set())
-        (folder / SHEET).unlink()
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def _remove_others(folder: Path, names: set[str]) -> None:
-    """Remove what was drawn of a model, but for *names*."""
-    for one in os.scandir(folder):
-        if one.name in names:
-            continue
-        if one.is_dir(follow_symlinks=False):
-            _remove_version(Path(one.path))
-        elif one.is_symlink() and "/" not in str(Path(one.path).readlink()):
-            Path(one.path).unlink()

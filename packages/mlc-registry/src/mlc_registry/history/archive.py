@@ -87,7 +87,7 @@ class Archive:
         if self._store.list_models():
             msg = "the registry is not empty; import into a new one"
             raise ArchiveError(msg)
-        if self._artifacts.owners():  # a copy has the name of its original, so nobody could tell whose files are whose
+        if self._artifacts.owners() - {identify(self._store)}:
             msg = f"{self._artifacts.url} holds files of another registry; give a directory of its own (--artifacts)"
             raise ArchiveError(msg)
         try:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from mlc_registry.errors import SchemaError, SourceError
 from mlc_registry.records import Tracking
 from mlc_registry.releases.headers import read_json
-
-if TYPE_CHECKING:
-    import os
 
 __all__ = ["complete_tracking", "git_commit", "tracking_of"]
 
@@ -30,7 +28,7 @@ def tracking_of(path: str | os.PathLike[str]) -> Tracking:
     everything that is not of the type that it should be, are left out.
     """
     manifest = Path(path) / "manifest.json"
-    if not manifest.is_file():
+    if not os.path.isfile(manifest):  # noqa: PTH113 - which says no where a name is too long, and pathlib raises
         return Tracking()
     try:
         record = read_json(manifest)

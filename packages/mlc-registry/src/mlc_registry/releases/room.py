@@ -225,7 +225,7 @@ class Releases:
         """
         core = draft.version.release
         base = self._backend.store.highest(draft.model, Range.parse(f"<{core}").intervals)
-        if base is None or self._backend.store.find(draft.model, draft.version):
+        if base is None:
             return
         now = read_composition(
             place.resolve(),

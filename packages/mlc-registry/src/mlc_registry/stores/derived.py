@@ -8,15 +8,16 @@ from sqlalchemy import BindParameter, bindparam, delete, insert, literal, select
 
 from mlc_registry.facts import NOTHING, decode_facts
 from mlc_registry.records import Tracking
+from mlc_registry.stores.prepared import ask, tell
 from mlc_registry.stores.tables import change, dependency, mark, metric, model, tag, version, word
 from mlc_registry.words import split_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import Connection, Table
 
-__all__ = ["KINDS", "insert_facts", "list_found", "read_found", "rebuild", "refresh_words"]
+__all__ = ["KINDS", "insert_facts", "list_found", "list_words", "read_found", "rebuild", "refresh_words"]
 
 KINDS = ("dataset", "run", "commit", "checkpoint")
 """What of a version's tracking is searched for by its whole text."""
@@ -35,6 +36,7 @@ NOTES = (
     .limit(1)
 )
 WORDS = select(word.c.word).where(word.c.version_id == OF_VERSION)
+INSERTS = {table: insert(table) for table in (mark, metric, dependency, word)}
 GONE: BindParameter[str] = bindparam("gone", expanding=True)
 DELETE_WORDS = delete(word).where(word.c.version_id == OF_VERSION, word.c.word.in_(GONE))
 FACTS = select(version.c.id, version.c.facts).order_by(version.c.id)
@@ -49,8 +51,7 @@ PAGE = 500
 def insert_facts(connection: Connection, version_id: int, *, tracking: Tracking, dependencies: Iterable[str]) -> None:
     """Write what is to be found of the facts about a version, once."""
     for table, rows in _list_facts(version_id, tracking, dependencies).items():
-        if rows:
-            connection.execute(insert(table), rows)
+        tell(connection, INSERTS[table], rows)
 
 
 def list_found(facts: str) -> set[tuple[str, str, object]]:
@@ -74,18 +75,23 @@ def read_found(connection: Connection) -> dict[int, set[tuple[str, str, object]]
     return found
 
 
+def list_words(name: str, description: str, facts: str, tags: Mapping[str, str], notes: str) -> set[str]:
+    """Return the words that a version is to be found by."""
+    said = {} if facts == NOTHING else decode_facts(facts)
+    dataset = said.get("tracking", Tracking()).dataset
+    return split_words(name, description, dataset, notes, *tags, *tags.values())
+
+
 def refresh_words(connection: Connection, version_id: int) -> None:
     """Let a version be found by the words that its name, its description, its data set, its tags and its notes hold."""
     asked = {"version_id": version_id}
-    texts = [text for one in (SAID, DATASETS, TAGS, NOTES) for row in connection.execute(one, asked) for text in row]
+    texts = [text for one in (SAID, DATASETS, TAGS, NOTES) for row in ask(connection, one, **asked) for text in row]
     wanted = split_words(*texts)
-    there = set(connection.execute(WORDS, asked).scalars())
+    there = {one for (one,) in ask(connection, WORDS, **asked)}
     gone = sorted(there - wanted)
     for start in range(0, len(gone), PAGE):
         connection.execute(DELETE_WORDS, {**asked, "gone": gone[start : start + PAGE]})
-    new = [{"word": one, **asked} for one in sorted(wanted - there)]
-    if new:
-        connection.execute(insert(word), new)
+    tell(connection, INSERTS[word], [{"word": one, **asked} for one in sorted(wanted - there)])
 
 
 def rebuild(connection: Connection) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, bindparam, insert, select
 
 from mlc_registry.history.chain import START, seal
 from mlc_registry.records import Line
+from mlc_registry.stores.prepared import ask, tell
 from mlc_registry.stores.queries import read_time
 from mlc_registry.stores.tables import change, model, version
 from mlc_registry.stores.verification import verify
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mlc_registry.records import Audited
     from mlc_registry.stores.reader import Reader
 
-__all__ = ["SqlLedger", "append_line"]
+__all__ = ["SqlLedger", "append_line", "seal_line"]
 
 ALL = 2**63 - 1
 before, after = version.alias("before"), version.alias("after")
@@ -77,18 +78,47 @@ def append_line(
     Raises:
         InvalidMetadataError: If *actor* or *reason* is too large, or holds what no database can keep.
     """
-    check_line(actor=actor, reason="" if kind == "registered" else reason)  # there it is the description
-    last = connection.execute(LAST).first()
-    number, previous = (1, START) if last is None else (last[0] + 1, last[1])
+    check_line(actor=actor, reason=reason)
     name, new, content = ("", "", "")
     if after_id is not None:
-        name, new, content = connection.execute(ABOUT, {"version_id": after_id}).one()
-    old = None if before_id is None else connection.execute(ABOUT, {"version_id": before_id}).one()[1]
-    kept = {"kind": kind, "stage": stage, "content": content, "actor": actor, "reason": reason, "at": at}
-    kept["details"] = details
-    digest = seal(previous, {"id": number, "model": name, "before": old, "after": new, **kept})
-    row = {"id": number, "model_id": model_id, "before_id": before_id, "after_id": after_id, **kept, "digest": digest}
-    connection.execute(INSERT, row)
+        name, new, content = ask(connection, ABOUT, version_id=after_id)[0]
+    old = None if before_id is None else ask(connection, ABOUT, version_id=before_id)[0][1]
+    line = seal_line(
+        _read_head(ask(connection, LAST)),
+        model=name,
+        model_id=model_id,
+        kind=kind,
+        stage=stage,
+        before=old,
+        before_id=before_id,
+        after=new,
+        after_id=after_id,
+        content=content,
+        actor=actor,
+        reason=reason,
+        at=at,
+        details=details,
+    )
+    tell(connection, INSERT, [line])
+
+
+def seal_line(
+    head: tuple[int, str],
+    *,
+    model: str,
+    model_id: int | None,
+    before: str | None = None,
+    before_id: int | None = None,
+    after: str,
+    after_id: int | None,
+    stage: str = "",
+    **kept: str | int,
+) -> dict[str, Any]:
+    """Return the row of the line that follows the one with the number and the digest *head*."""
+    number, previous = head
+    kept = {**kept, "stage": stage, "id": number + 1}
+    digest = seal(previous, {**kept, "model": model, "before": before, "after": after})
+    return {**kept, "model_id": model_id, "before_id": before_id, "after_id": after_id, "digest": digest}
 
 
 class SqlLedger:
@@ -105,9 +135,7 @@ class SqlLedger:
 
     def read_head(self) -> tuple[int, str]:
         """Return the number and the digest of the last line; 0 and `chain.START` if there is none."""
-        for number, digest in self._reader.ask(LAST, {}):
-            return int(number), str(digest)
-        return 0, START
+        return _read_head(self._reader.ask(LAST, {}))
 
     def verify(self, *, expected_head: str | None = None) -> Audited:
         """Compute everything anew, as of one moment, and compare.
@@ -117,6 +145,12 @@ class SqlLedger:
         """
         with self._snapshot() as connection:
             return verify(connection, expected_head=expected_head)
+
+
+def _read_head(rows: Sequence[Sequence[Any]]) -> tuple[int, str]:
+    for number, digest in rows:
+        return int(number), str(digest)
+    return 0, START
 
 
 def _read_line(row: Sequence[Any]) -> Line:

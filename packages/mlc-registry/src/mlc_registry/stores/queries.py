@@ -11,7 +11,7 @@ from mlc_registry.facts import decode_facts
 from mlc_registry.metadata import decode_metadata
 from mlc_registry.records import Change, File, Model, ModelVersion, Stage
 from mlc_registry.semver.versions import Version
-from mlc_registry.stores.tables import RELEASES, change, file, model, stage, version
+from mlc_registry.stores.tables import RELEASES, change, file, identity, model, stage, version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,7 @@ __all__ = [
     "DIGEST",
     "FILES",
     "FOLDED_NAME",
+    "IDENTITY",
     "IDS",
     "KEY",
     "MODELS",
@@ -61,6 +62,7 @@ OF_VERSION = (
     version.c.facts,
     version.c.removed,
 )
+IDENTITY = select(identity.c.token).limit(1)
 KEY = version.c.sort_key == bindparam("key")
 BETWEEN = (version.c.sort_key >= bindparam("low")) & (version.c.sort_key < bindparam("high"))
 DOWNWARDS = version.c.sort_key.desc()

@@ -11,8 +11,8 @@ from sqlalchemy import bindparam, not_, select
 from mlc_registry.errors import InvalidQueryError
 from mlc_registry.records import Page
 from mlc_registry.stores.conditions import Condition, count_matches, find_ids, read_conditions
+from mlc_registry.stores.prepared import Prepared
 from mlc_registry.stores.queries import OF_VERSION, read_version
-from mlc_registry.stores.reader import Prepared
 from mlc_registry.stores.tables import dependency, model, version
 
 if TYPE_CHECKING:

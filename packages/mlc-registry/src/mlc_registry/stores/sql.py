@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlc_registry.promotion.stages import refuse_unexpected
 from mlc_registry.stores import queries, writes
 from mlc_registry.stores.failures import failures
+from mlc_registry.stores.held import Writer
 from mlc_registry.stores.ledger import SqlLedger
 from mlc_registry.stores.listeners import SqlListeners
+from mlc_registry.stores.prepared import ask
+from mlc_registry.stores.publishing import Publication
 from mlc_registry.stores.reader import Reader
 from mlc_registry.stores.rows import SqlRows
 from mlc_registry.stores.searches import SqlSearches
@@ -39,28 +42,42 @@ END = b"\xff"
 class SqlStore:
     """A `Store` in tables. *engine* must run transactions one after the other, as SQLite does from BEGIN IMMEDIATE.
 
-    *lock* lets one holder at a time go on with a name, and ends with its process.
+    *lock* lets one holder at a time go on with a name, and ends with its process; *is_current* is for `Writer`.
     """
 
     def __init__(
-        self, engine: Engine, *, home: Path | None, lock: Callable[[str], AbstractContextManager[None]]
+        self,
+        engine: Engine,
+        *,
+        home: Path | None,
+        lock: Callable[[str], AbstractContextManager[None]],
+        is_current: Callable[[Connection], bool] = lambda _: True,
     ) -> None:
         self._engine = engine
         self._home = home
-        self._reader = Reader(engine)
+        self._identity = ""
+        self._reader, self._writer = Reader(engine), Writer(engine, is_current)
         # Functions that do not hold the store: it is to be collected when it is forgotten.
-        snapshot, transaction = partial(_snapshot, engine), partial(_transaction, engine)
+        snapshot, transaction = partial(_snapshot, engine), self._writer.begin
         self._ledger = SqlLedger(self._reader, snapshot)
         self._listeners = SqlListeners(self._reader, transaction, lock)
         self._rows = SqlRows(snapshot, transaction)
         self._statements = SqlStatements(self._reader, transaction)
         self._searches = SqlSearches(self._reader, engine)
         weakref.finalize(self, self._reader.close)
+        weakref.finalize(self, self._writer.close)
 
     @property
     def home(self) -> Path | None:
         """The directory that holds the database, if it is a file."""
         return self._home
+
+    @property
+    def identity(self) -> str:
+        """What tells this registry from every other."""
+        if not self._identity:
+            self._identity = str(self._ask(queries.IDENTITY)[0][0])
+        return self._identity
 
     @property
     def ledger(self) -> SqlLedger:
@@ -151,21 +168,15 @@ class SqlStore:
             InvalidNameError: If the model is new and its name differs from another's in case only.
             StoreError: If the database fails; nothing is kept then.
         """
-        asked = {"model": draft.model, "key": draft.version.key}
+        publication = Publication(draft)
         with self._transaction() as connection:
-            model_id = writes.ensure_model(connection, draft.model)
-            rows = writes.ask(connection, queries.VERSION, **asked)
-            is_new = not rows
-            if is_new:
-                writes.insert_version(connection, model_id, draft)
-                rows = writes.ask(connection, queries.VERSION, **asked)
-        return queries.read_version(draft.model, rows[0]), is_new
+            return publication.write(connection)
 
     def set_yanked(self, model: str, version: Version, *, yanked: bool, actor: str, reason: str) -> ModelVersion | None:
         """Mark a version as yanked, or no longer; return it as it is now, or None if it is not there."""
         with self._transaction() as connection:
             writes.mark_yanked(connection, model, version, yanked=yanked, actor=actor, reason=reason)
-            rows = writes.ask(connection, queries.VERSION, model=model, key=version.key)
+            rows = ask(connection, queries.VERSION, model=model, key=version.key)
         return queries.read_version(model, rows[0]) if rows else None
 
     def move_stage(
@@ -188,19 +199,20 @@ class SqlStore:
                 the line that was *seen*; says what it points to, or what happened.
         """
         with self._transaction() as connection:
-            rows = writes.ask(connection, queries.STAGE, model=model, stage=stage)
+            rows = ask(connection, queries.STAGE, model=model, stage=stage)
             before = queries.read_stage(model, rows[0]) if rows else None
             refuse_unexpected(model, stage, before, expected)
             refuse_stale(connection, model, stage, seen)
             writes.point_stage(
                 connection, model, stage, version, kind=kind, actor=actor, reason=reason, details=details
             )
-            rows = writes.ask(connection, queries.STAGE, model=model, stage=stage)
+            rows = ask(connection, queries.STAGE, model=model, stage=stage)
         return before, queries.read_stage(model, rows[0])
 
     def close(self) -> None:
         """Let go of the database; a second call does nothing, and a question opens it again."""
         self._reader.close()
+        self._writer.close()
 
     # ------------------------------------------------------------------ the inside
 
@@ -213,16 +225,10 @@ class SqlStore:
         return queries.read_version(name, rows[0]) if rows else None
 
     def _transaction(self) -> AbstractContextManager[Connection]:
-        return _transaction(self._engine)
+        return self._writer.begin()
 
     def _snapshot(self) -> AbstractContextManager[Connection]:
         return _snapshot(self._engine)
-
-
-@contextmanager
-def _transaction(engine: Engine) -> Iterator[Connection]:
-    with failures(engine), engine.begin() as connection:
-        yield connection
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import sqlite3
 import time
 from contextlib import contextmanager
@@ -32,6 +33,10 @@ __all__ = ["open_file", "open_url"]
 
 PATIENCE = 30.0
 """Seconds that a writer waits for another."""
+SHORTEST, LONGEST = 0.0005, 0.004
+"""Seconds between two looks whether the other has finished."""
+FILE = "mlc_file"
+"""In the `info` of a connection: which file it has open."""
 
 
 class _FrozenConnection(sqlite3.Connection):
@@ -84,7 +89,7 @@ def open_file(path: Path, *, create: bool) -> SqlStore:
         if revision != HEAD:
             migrate(engine)
             sync_directory(path.parent)
-    return SqlStore(engine, home=path.parent, lock=partial(_lock, path))
+    return SqlStore(engine, home=path.parent, lock=partial(_lock, path), is_current=partial(_is_current, path))
 
 
 def _make_engine(path: Path) -> Engine:
@@ -104,7 +109,7 @@ def _make_engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
-        record.info[ONCE] = isinstance(connection, _FrozenConnection)
+        record.info[ONCE], record.info[FILE] = isinstance(connection, _FrozenConnection), _identify(path)
         connection.isolation_level = None  # or the driver decides when a transaction starts
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")  # a published version survives a power cut
@@ -115,10 +120,48 @@ def _make_engine(path: Path) -> Engine:
         if options.get("mlc_snapshot"):
             connection.exec_driver_sql("BEGIN")
         elif options.get("isolation_level") != "AUTOCOMMIT":
-            # A plain BEGIN that reads first and writes later fails at once when another process wrote in between.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            _begin(connection.connection.driver_connection)
 
     return engine
+
+
+def _begin(connection: Any) -> None:
+    """Begin to write, as soon as nobody else does.
+
+    SQLite's own way to wait sleeps for longer each time, up to a tenth of a second, while writers take less than one
+    thousandth. A plain BEGIN that reads first and writes later fails at once when another process wrote in between.
+    """
+    deadline, pause = time.monotonic() + PATIENCE, SHORTEST
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - so that they do not come back together
+                pause = min(2 * pause, LONGEST)
+            else:
+                return
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout = {int(1000 * PATIENCE)}")
+        cursor.close()
+
+
+def _identify(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file at *path* from one that is put in its place."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_current(path: Path, connection: Connection) -> bool:
+    """Say whether *connection* has the file at *path* open, and not one that was there before."""
+    return connection.info.get(FILE) == _identify(path) is not None
 
 
 def _is_frozen(path: Path) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, select
 from mlc_registry.errors import PolicyConflictError, StageConflictError, VersionNotFoundError
 from mlc_registry.stores import derived, queries, writes
 from mlc_registry.stores.ledger import LAST, append_line
+from mlc_registry.stores.prepared import ask
 from mlc_registry.stores.tables import change, stage, tag, version
 from mlc_registry.tags import check_tags, check_text
 
@@ -74,7 +75,7 @@ class SqlStatements:
             append_line(connection, **found, kind=kind, stage=stage, actor=actor, reason=reason, at=at, details=details)
             if kind == "noted":
                 derived.refresh_words(connection, found["after_id"])
-            rows = writes.ask(connection, LAST_STATED, model=model, key=version.key)
+            rows = ask(connection, LAST_STATED, model=model, key=version.key)
         return queries.read_change(model, rows[0])
 
     def list_all(
@@ -105,10 +106,10 @@ class SqlStatements:
         asked = {"model": model, "key": version.key}
         with self._transaction() as connection:
             found = _find(connection, model, version)
-            there = _read_tags(writes.ask(connection, TAGS, **asked))
+            there = _read_tags(ask(connection, TAGS, **asked))
             writes.write_tags(connection, tags, there, **found, actor=actor, reason=reason, at=writes.tell_time())
             derived.refresh_words(connection, found["after_id"])
-            return _read_tags(writes.ask(connection, TAGS, **asked))
+            return _read_tags(ask(connection, TAGS, **asked))
 
     def list_tags(self, model: str, version: Version) -> Mapping[str, str]:
         """Return the tags of a version by key.
@@ -133,9 +134,7 @@ class SqlStatements:
         with self._transaction() as connection:
             found = _find(connection, model, version)
             _refuse_later(connection, model, version, seen)
-            there = queries.read_version(
-                model, writes.ask(connection, queries.VERSION, model=model, key=version.key)[0]
-            )
+            there = queries.read_version(model, ask(connection, queries.VERSION, model=model, key=version.key)[0])
             if there.removed:
                 return there
             stages = connection.execute(STAGES, {"version_id": found["after_id"]}).scalars().all()
@@ -147,7 +146,7 @@ class SqlStatements:
                 raise StageConflictError(msg)
             writes.mark_removed(connection, found["after_id"], reason=reason)
             append_line(connection, **found, kind="removed", actor=actor, reason=reason, at=writes.tell_time())
-            rows = writes.ask(connection, queries.VERSION, model=model, key=version.key)
+            rows = ask(connection, queries.VERSION, model=model, key=version.key)
         return queries.read_version(model, rows[0])
 
     def read_policy(self) -> str:
@@ -186,7 +185,7 @@ class SqlStatements:
 
 
 def _find(connection: Connection, model: str, version: Version) -> dict[str, Any]:
-    rows = writes.ask(connection, queries.IDS, model=model, key=version.key)
+    rows = ask(connection, queries.IDS, model=model, key=version.key)
     if not rows:
         _refuse_missing(model, version)
     return {"model_id": rows[0][0], "after_id": rows[0][1]}

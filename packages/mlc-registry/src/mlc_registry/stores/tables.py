@@ -28,6 +28,7 @@ __all__ = [
     "change",
     "dependency",
     "file",
+    "identity",
     "listener",
     "mark",
     "metric",
@@ -38,7 +39,7 @@ __all__ = [
     "word",
 ]
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision that this code reads and writes."""
 REVISION_TABLE = "mlc_registry_revision"
 """Ours alone, so that the registry can share a database with others that use Alembic."""
@@ -150,6 +151,8 @@ listener = Table(
     Column("url", Text, nullable=False),
     Column("position", BigInteger, nullable=False),
 )
+
+identity = Table("identity", TABLES, Column("token", Text, primary_key=True))
 
 tag = Table(
     "tag",

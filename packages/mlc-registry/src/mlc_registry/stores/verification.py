@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NoReturn
+from unicodedata import ucd_3_2_0
 
 import attrs
 import orjson
@@ -16,8 +17,8 @@ from mlc_registry.facts import digest_facts
 from mlc_registry.history.chain import START, seal
 from mlc_registry.records import Audited, File
 from mlc_registry.semver.versions import Version
-from mlc_registry.stores.derived import list_found, read_found
-from mlc_registry.stores.tables import change, file, model, stage, tag, version
+from mlc_registry.stores.derived import list_found, list_words, read_found
+from mlc_registry.stores.tables import change, file, model, stage, tag, version, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,8 +84,9 @@ VERSIONS = (
 FILES = select(file.c.version_id, file.c.path, file.c.size, file.c.digest).order_by(file.c.version_id, file.c.path)
 STAGES = select(stage.c.model_id, stage.c.name, stage.c.version_id, stage.c.actor, stage.c.reason, stage.c.at)
 TAGS = select(tag.c.version_id, tag.c.key, tag.c.value).order_by(tag.c.version_id)
+WORDS = select(word.c.version_id, word.c.word).order_by(word.c.version_id)
 NAMES = select(model.c.id, model.c.name)
-STATED = {"noted", "approved", "withdrawn", "signed", "configured"}
+STATED = {"approved", "withdrawn", "signed", "configured"}
 """Lines that are all there is of what they say."""
 
 
@@ -101,6 +103,8 @@ class _Told:
     """The reason for each that is."""
     removed: set[int] = attrs.field(factory=set)
     tags: dict[int, dict[str, str]] = attrs.field(factory=dict)
+    notes: dict[int, str] = attrs.field(factory=dict)
+    """The last edition for each version that has one."""
     stages: dict[tuple[int, str], tuple[int, str, str, int]] = attrs.field(factory=dict)
     """Of each stage the version that it points to, and by whom, why and when it was moved there."""
 
@@ -118,6 +122,8 @@ class _Told:
             self.stages[row.model_id, row.stage] = (row.after_id, row.actor, row.reason, row.at)
         elif row.kind == "tagged":
             self._hear_tags(row)
+        elif row.kind == "noted":
+            self.notes[row.after_id] = row.details
         elif row.kind not in STATED:
             self._refuse(row, "is of a kind that no registry writes")
         self.lines, self.head, self.last = self.lines + 1, row.digest, row.id
@@ -168,6 +174,7 @@ def verify(connection: Connection, *, expected_head: str | None = None) -> Audit
         )
         raise AuditError(msg)
     _compare_versions(connection, told)
+    _compare_words(connection, told)
     _compare_stages(connection, told)
     return Audited(lines=told.lines, versions=len(told.registered), head=told.head)
 
@@ -256,6 +263,25 @@ def _compare_tags(connection: Connection, told: _Told) -> None:
             _refuse_tags(connection, number, min(set(found.items()) ^ set(expected.items()))[0])
     for number, tags in wanted.items():
         _refuse_tags(connection, number, min(tags))
+
+
+def _compare_words(connection: Connection, told: _Told) -> None:
+    groups = groupby(connection.execute(WORDS), key=lambda row: row.version_id)
+    number, found = next(groups, (None, ()))
+    for row in connection.execute(VERSIONS):
+        there: set[str] = set()
+        if number == row.id:
+            there = {one.word for one in found}
+            number, found = next(groups, (None, ()))
+        tags, notes = told.tags.get(row.id, {}), told.notes.get(row.id, "")
+        differing = there ^ list_words(row.name, row.description, row.facts, tags, notes)
+        if any(map(_is_old, differing)):
+            _refuse(f"{row.name} {row.version}", "is found by other words than are said of it")
+
+
+def _is_old(text: str) -> bool:
+    """Say whether all Pythons agree which characters of *text* are letters, as of those of a Unicode this old."""
+    return all(ucd_3_2_0.category(one) != "Cn" for one in text)
 
 
 def _refuse_tags(connection: Connection, number: int, key: str) -> NoReturn:

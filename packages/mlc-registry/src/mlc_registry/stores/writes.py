@@ -3,100 +3,31 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, insert, update
 
-from mlc_registry.errors import InvalidNameError, RemovedVersionError
-from mlc_registry.facts import digest_facts, encode_facts
+from mlc_registry.errors import RemovedVersionError
 from mlc_registry.metadata import encode_metadata
-from mlc_registry.stores import derived, queries, tables
+from mlc_registry.stores import queries, tables
 from mlc_registry.stores.ledger import append_line
+from mlc_registry.stores.prepared import ask
 from mlc_registry.tags import check_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from sqlalchemy import Connection, Select, Table
+    from sqlalchemy import Connection
 
-    from mlc_registry.records import Draft
     from mlc_registry.semver.versions import Version
 
 __all__ = [
-    "ask",
-    "ensure_model",
-    "insert_version",
     "mark_removed",
     "mark_yanked",
     "point_stage",
     "tell_time",
     "write_tags",
 ]
-
-
-STATEMENTS = {table.name: (select(func.max(table.c.id)), insert(table)) for table in (tables.model, tables.version)}
-INSERT_FILES = insert(tables.file)
-
-
-def ask(connection: Connection, statement: Select[Any], **values: object) -> Sequence[Sequence[Any]]:
-    """Return all rows that answer *statement* within the transaction."""
-    return connection.execute(statement, values).fetchall()
-
-
-def ensure_model(connection: Connection, name: str) -> int:
-    """Return the id of the model *name*, made if it is new.
-
-    Raises:
-        InvalidNameError: If it is new and differs from another model in case only.
-    """
-    there = ask(connection, queries.FOLDED_NAME, folded=name.lower())
-    if not there:
-        return _insert(connection, tables.model, name=name)
-    found_id, found = there[0]
-    if found != name:
-        msg = f"there is a model {found!r} already, and {name!r} differs from it in case only"
-        raise InvalidNameError(msg)
-    return int(found_id)
-
-
-def insert_version(connection: Connection, model_id: int, draft: Draft) -> None:
-    """Write *draft* with its files, its line of history, and what is stated about it at once."""
-    at = tell_time()
-    said = {
-        "metadata": encode_metadata(draft.metadata),
-        "description": draft.description,
-        "entry": draft.entry,
-        "facts": encode_facts(draft),
-    }
-    version_id = _insert(
-        connection,
-        tables.version,
-        model_id=model_id,
-        version=str(draft.version),
-        sort_key=draft.version.key,
-        prerelease=draft.version.is_prerelease,
-        digest=draft.digest,
-        size=sum(one.size for one in draft.files),
-        directory=draft.directory,
-        **said,
-        created_at=at,
-        created_by=draft.created_by,
-        yanked=False,
-        yank_reason="",
-        removed=False,
-    )
-    files = [
-        {"version_id": version_id, "path": one.path, "size": one.size, "digest": one.digest} for one in draft.files
-    ]
-    connection.execute(INSERT_FILES, files)
-    told: dict[str, Any] = {"model_id": model_id, "after_id": version_id, "actor": draft.created_by, "at": at}
-    append_line(connection, kind="registered", reason=draft.description, details=digest_facts(**said), **told)
-    if draft.tags:
-        write_tags(connection, draft.tags, {}, reason="", **told)
-    if draft.notes:
-        append_line(connection, kind="noted", reason="", details=draft.notes, **told)
-    derived.insert_facts(connection, version_id, tracking=draft.tracking, dependencies=draft.dependencies)
-    derived.refresh_words(connection, version_id)
 
 
 def write_tags(
@@ -207,14 +138,6 @@ def point_stage(
         at=at,
         details=details,
     )
-
-
-def _insert(connection: Connection, table: Table, **values: object) -> int:
-    # The next number, not one of a sequence: writers take turns, and a number that is left out would be a riddle.
-    highest, new = STATEMENTS[table.name]
-    number = int(connection.execute(highest).scalar() or 0) + 1
-    connection.execute(new, {"id": number, **values})
-    return number
 
 
 def tell_time() -> int:
