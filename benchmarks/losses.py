@@ -131,7 +131,7 @@ class Passes:
     def __init__(self, pred: Tensor, target: Tensor) -> None:
         samples, self.channels = pred.shape[:2]
         rows = [one.detach().reshape(samples, -1, pred[0, 0].numel()) for one in (pred, target)]
-        self.gradient = torch.empty_like(rows[0])
+        self.pred, self.gradient = rows[0], torch.empty_like(rows[0])
         width = self.block // self.channels // 64 * 64
         parts = [[part for row in one for part in row.split(width, -1)] for one in (*rows, self.gradient)]
         self.parts = list(zip(*parts, strict=True))
@@ -168,18 +168,20 @@ class Passes:
             torch.add(self._fall_region(p, t), out, alpha=0.1, out=out)
 
     def dice_ce(self) -> None:
-        """Softmax, one-hot classes, three sums and the logarithms of products forward, seven passes backward."""
+        """Softmax, one-hot classes, three sums and the logarithms of products forward, six passes backward."""
         numbers = torch.arange(self.channels, dtype=torch.uint8).view(-1, 1)
+        torch.softmax(self.pred, 1, out=self.gradient)
+        kept = []
         for x, labels, p in self.parts:
-            torch.softmax(x, 0, out=p)
-            t = torch.eq(labels.to(torch.uint8), numbers, out=self.other[:, : x.shape[-1]])
+            kept.append(labels.to(torch.uint8))
+            t = torch.eq(kept[-1], numbers, out=self.other[:, : x.shape[-1]])
             spare = torch.mul(p, t, out=self.spare[:, : x.shape[-1]])
-            spare.sum(0).view(4, -1).prod(0).log_().sum()
+            (spare[0] + spare[1]).add_(spare[2]).view(4, -1).prod(0).log_().sum()
             spare.sum(-1), p.sum(-1), t.sum(-1)
-        for x, labels, p in self.parts:
-            t = torch.eq(labels.to(torch.uint8), numbers, out=self.other[:, : x.shape[-1]])
-            y = torch.add(self.slope, p, alpha=0.2, out=self.spare[:, : x.shape[-1]]).mul_(t).add_(p, alpha=0.1)
-            torch.sub(y, p.mul_(y.sum(0)), out=p)
+        for (_, _, p), labels in zip(self.parts, kept, strict=True):
+            t = torch.eq(labels, numbers, out=self.other[:, : p.shape[-1]])
+            y = torch.add(self.slope, p, alpha=0.2, out=self.spare[:, : p.shape[-1]]).mul_(t).add_(p, alpha=0.1)
+            torch.addcmul(y, p, (y[0] + y[1]).add_(y[2]), value=-1, out=p)
 
     def _sum_region(self, p: Tensor, t: Tensor, spare: Tensor) -> None:
         torch.minimum(p, t, out=spare).sum(-1), p.sum(-1), t.sum(-1)

@@ -50,6 +50,7 @@ class SoftmaxKernel:
         self.region = next((one for one in terms if isinstance(one, RegionTerm)), None)
         self.voxel = next((one for one in terms if isinstance(one, VoxelTerm)), None)
         self.scratch = Scratch()
+        self.labels: dict[int, Tensor] = {}
 
     def fill(self, pred: Tensor, out: Tensor) -> bool:
         """Write probabilities into *out* where it and *pred* are whole.
@@ -90,6 +91,7 @@ class SoftmaxKernel:
     def release(self) -> None:
         """Let go of the buffers."""
         self.scratch.clear()
+        self.labels.clear()
 
     def differentiate(self, block: Inputs, slopes: Sequence[Tensor], out: Tensor, *, kept: bool) -> None:
         """Write the gradient of the prediction into *out*.
@@ -113,18 +115,22 @@ class SoftmaxKernel:
         if p is not out:
             out.copy_(p)
 
-    def _read(
-        self, block: Inputs, bits: Tensor | None, p: Tensor | None, *, filled: bool
-    ) -> tuple[Tensor, Tensor]:
+    def _read(self, block: Inputs, bits: Tensor | None, p: Tensor | None, *, filled: bool) -> tuple[Tensor, Tensor]:
         """Return probabilities, in *p* if that is given, and targets, `(b, C, m)`, 0 where nothing counts."""
         p = self.scratch.take("p", block.pred, self.dtype) if p is None else p
         if not filled:
             torch.softmax(self.scratch.widen("x", block.pred, self.dtype), 1, out=p)
         erase(p, bits)
         t = self.scratch.take("t", block.pred, self.dtype)
-        labels = self.scratch.take("labels", block.target, torch.uint8).copy_(block.target)
         numbers = torch.arange(t.shape[1], dtype=torch.uint8, device=t.device).view(1, -1, 1)
-        return p, erase(torch.eq(labels.unsqueeze(1), numbers, out=t), bits)
+        return p, erase(torch.eq(self._read_labels(block.target), numbers, out=t), bits)
+
+    def _read_labels(self, target: Tensor) -> Tensor:
+        """Return class numbers as bytes, `(b, 1, m)`, which are kept: the gradient wants them again."""
+        place = target.data_ptr()
+        if place not in self.labels:
+            self.labels[place] = target.to(torch.uint8).unsqueeze(1)
+        return self.labels[place]
 
     def _add_up(self, values: Tensor) -> Tensor:
         """Return the sum over classes, `(b, m)`."""
