@@ -5,6 +5,7 @@ import random
 from types import MappingProxyType
 
 import pytest
+from hypothesis import Phase, settings
 
 from mlc_losses import LossConfigError, loss_schedules
 from mlc_losses.testing import ScheduleContract
@@ -211,6 +212,17 @@ class TestGood(ScheduleContract):
         return Good()
 
 
+@pytest.fixture
+def as_found():
+    """Leave examples as they are found: that there is one is the point, and making it small takes most of the time."""
+    ours = settings.get_current_profile_name()
+    settings.register_profile("as found", settings.default, phases=[Phase.generate])
+    settings.load_profile("as found")
+    yield
+    settings.load_profile(ours)
+
+
+@pytest.mark.usefixtures("as_found")
 @pytest.mark.parametrize(
     ("schedule", "check"),
     [
@@ -230,6 +242,7 @@ def test_contract_finds_spoilt_schedules(schedule, check):
         check(ScheduleContract(), copy.deepcopy(schedule))
 
 
+@pytest.mark.usefixtures("as_found")
 def test_contract_finds_who_follows_nan():
     """A schedule that goes by a metric must not move when it is NaN."""
 

@@ -99,12 +99,11 @@ class BCELoss(SummedLoss):
 
     def judge(self, sums: Tensor, inputs: Inputs) -> Tensor:
         """Return the loss that follows from the *sums* of `term`."""
-        shape = (2, *inputs.pred.shape[:2], 1 if self.alpha is None else 2)
-        costs, counts = sums.reshape(shape).unbind(0)
-        counts = counts.detach()  # they follow from the target
+        costs, counts = sums[0], sums.detach()[1]  # counts follow from the target
         if self.alpha is not None:
-            costs = costs * self._weigh_sides(counts)
-        costs, counts, of_classes = costs.sum(-1), counts.sum(-1), weigh_classes(self, inputs)
+            costs, counts = (one.reshape(*inputs.pred.shape[:2], 2) for one in (costs, counts))
+            costs, counts = (costs * self._weigh_sides(counts)).sum(-1), counts.sum(-1)
+        of_classes = weigh_classes(self, inputs)
         if of_classes is not None:
             costs, counts = only_where(of_classes > 0, costs) * of_classes, counts * of_classes
         return reduce(costs, counts, self.reduction, everywhere=self.distributed)

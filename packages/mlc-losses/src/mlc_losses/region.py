@@ -127,19 +127,26 @@ class RegionLoss(SummedLoss):
             sums = sums.sum(1)
             sums = add_up_processes(sums) if self.distributed else sums
         regions = RegionSums(sums)
-        valid, present = regions.count > 0, regions.present > 0
-        if self.empty == "skip":
-            valid = valid & present
-        certain = known_all(present)
-        defined = None if certain else present | (self.empty == "formula")
-        losses = self.lose(self.compare(regions, defined=defined))
-        if self.empty == "volume" and not certain:
-            losses = torch.where(present, losses, self.lose(self.compare_empty(regions)))
-        losses, weights = only_where(valid, losses), valid.to(losses.dtype)
+        present = regions.present > 0
+        if known_all(present):  # nothing to choose, then: where there is foreground something counts
+            losses = self.lose(self.compare(regions, defined=None))
+            weights = torch.ones_like(regions.count)
+        else:
+            losses, weights = self._choose(regions, present)
         of_classes = weigh_classes(self, inputs)
         if of_classes is not None:
             losses, weights = only_where(of_classes > 0, losses) * of_classes, weights * of_classes
         return reduce(losses, weights, self.reduction, everywhere=self.distributed and not self.batch)
+
+    def _choose(self, regions: RegionSums, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the losses of regions that may be empty, and 1 for each that counts, 0 for the others."""
+        valid = regions.count > 0
+        if self.empty == "skip":
+            valid = valid & present
+        losses = self.lose(self.compare(regions, defined=present | (self.empty == "formula")))
+        if self.empty == "volume":
+            losses = torch.where(present, losses, self.lose(self.compare_empty(regions)))
+        return only_where(valid, losses), valid.to(losses.dtype)
 
     def compare(self, regions: RegionSums, *, defined: Tensor | None) -> Tensor:
         """Return how alike prediction and target are, 1 for the same, and anything finite where not *defined*."""

@@ -63,5 +63,5 @@ class RegionSums:
     __slots__ = ("count", "overlap", "present", "size_p", "size_t")
 
     def __init__(self, sums: Tensor) -> None:
-        self.overlap, self.size_p, *of_target = sums.unbind(0)
-        self.size_t, self.present, self.count = (one.detach() for one in of_target)
+        self.overlap, self.size_p, *_ = sums.unbind(0)
+        self.size_t, self.present, self.count = sums.detach()[2:].unbind(0)

@@ -47,13 +47,17 @@ class FocalKernel:
         self.voxel = next(one for one in terms if isinstance(one, VoxelTerm))
         self.scratch = Scratch()
 
-    def add(self, block: Inputs, kept: Tensor | None) -> Sums:
+    def fill(self, pred: Tensor, out: Tensor) -> bool:
+        """Leave *out* alone."""
+        return False
+
+    def add(self, block: Inputs, kept: Tensor | None, *, filled: bool) -> Sums:
         """Return the sums of each term over *block*."""
         counted, bits = read_bits(block)
         t = self._read_target(block, bits)
         spare = self.scratch.take("spare", block.pred, self.dtype) if kept is None else kept
         wrong, cost = self._measure(block, t, bits)
-        count = count_rows(block, counted)
+        count = count_rows(block, counted, self.scratch, self.dtype)
         found: dict[Term, Sequence[Tensor]] = {}
         if self.region is not None:
             p = torch.sub(wrong, t, out=spare).abs_()
@@ -111,7 +115,7 @@ class FocalKernel:
         """Return how wrong each voxel is and minus its cross entropy."""
         x = self.scratch.widen("x", block.pred, self.dtype)
         cost = self.scratch.take("cost", x, self.dtype)
-        turn = torch.add(torch.ones((), dtype=t.dtype, device=t.device), t, alpha=-2, out=cost)
+        turn = torch.add(self.scratch.full(1, (), x, self.dtype), t, alpha=-2, out=cost)
         turn.mul_(x)  # x - 2·t·x would take one call, and give NaN for infinities
         wrong = erase(torch.sigmoid(cost, out=self.scratch.take("wrong", x, self.dtype)), bits)
         if x.device.type == "cpu" and wrong.amax().item() < SURE:  # this logarithm takes half of the time

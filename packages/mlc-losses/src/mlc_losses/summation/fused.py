@@ -39,8 +39,10 @@ class FusedSums(torch.autograd.Function):
         needed = ctx.needs_input_grad[0] and pred.dtype == working_dtype(inputs)
         ctx.kept = kept = torch.empty_like(pred, memory_format=torch.contiguous_format) if needed else None
         ctx.block = block = measure_block(*pred.shape, size=size)
+        filled = kept is not None and kernel.fill(pred, kept)
         places = itertools.repeat(None) if kept is None else split(kept, block)
-        found = [kernel.add(*one) for one in zip(split_inputs(inputs, block), places)]  # noqa: B905
+        parts = zip(split_inputs(inputs, block), places)  # noqa: B905
+        found = [kernel.add(*one, filled=filled) for one in parts]
         if size is None or not ctx.needs_input_grad[0]:
             kernel.release()
         return _collect(found, pred)
@@ -55,12 +57,13 @@ class FusedSums(torch.autograd.Function):
             return gradient, None, None, None, None
         kept, ctx.kept = ctx.kept, None  # ours no more: what we return is the caller's to write into
         out = torch.empty_like(pred, memory_format=torch.contiguous_format) if kept is None else kept
+        ready = kept is not None or ctx.kernel.fill(pred, out)
         slopes = tuple(one.to(working_dtype(inputs)) for one in slopes)
         repeats = -(-pred.shape[2] // ctx.block[1])  # a sample's slopes are those of each of its parts
         of_rows = zip(*(one.chunk(pred.shape[0] // ctx.block[0], 1) for one in slopes), strict=True)
         parts = [some for some in of_rows for _ in range(repeats)]
         for block, slope, place in zip(split_inputs(inputs, ctx.block), parts, split(out, ctx.block), strict=True):
-            ctx.kernel.differentiate(block, slope, place, kept=kept is not None)
+            ctx.kernel.differentiate(block, slope, place, kept=ready)
         del kept
         ctx.kernel.release()
         return out, None, None, None, None
@@ -72,7 +75,7 @@ def _collect(found: Sequence[Sums], pred: Tensor) -> tuple[Tensor, ...]:
     totals = []
     for blocks in zip(*found, strict=True):
         kinds, (some, cells) = len(blocks[0]), blocks[0][0].shape
-        flat = torch.stack([one for block in blocks for one in block])
+        flat = torch.cat([one for block in blocks for one in block])
         parts = len(blocks) * some // samples
         split = flat.view(samples // some, parts, kinds, some, cells).sum(1, dtype=wide)
         totals.append(split.transpose(0, 1).reshape(kinds, samples, cells))

@@ -30,13 +30,17 @@ class Kernel(Protocol):
     def block(self) -> int:
         """About how many values of the prediction it likes at a time, on a CPU."""
 
-    def add(self, block: Inputs, kept: Tensor | None) -> Sums:
+    def fill(self, pred: Tensor, out: Tensor) -> bool:
+        """Return whether *out* now holds what `add` leaves there of all of *pred*: it may be quicker all at once."""
+
+    def add(self, block: Inputs, kept: Tensor | None, *, filled: bool) -> Sums:
         """Return the sums of each term over *block*.
 
         Args:
             block: Part of the inputs.
             kept: The shape of *block.pred* in the working dtype, or `None`: whatever is left there comes back in
                 `differentiate`.
+            filled: Whether *kept* holds what `fill` wrote.
         """
 
     def differentiate(self, block: Inputs, slopes: Sequence[Tensor], out: Tensor, *, kept: bool) -> None:
@@ -46,7 +50,7 @@ class Kernel(Protocol):
             block: The same part.
             slopes: The gradient of each term's sums, in the shape of the sums of this block, in the working dtype.
             out: The shape of *block.pred*, in its dtype.
-            kept: Whether *out* holds what `add` left there.
+            kept: Whether *out* holds what `fill` or `add` left there.
         """
 
     def release(self) -> None:
@@ -61,7 +65,11 @@ class AnyKernel:
     def __init__(self, terms: Sequence[Term]) -> None:
         self.terms = terms
 
-    def add(self, block: Inputs, kept: Tensor | None) -> Sums:
+    def fill(self, pred: Tensor, out: Tensor) -> bool:
+        """Leave *out* alone."""
+        return False
+
+    def add(self, block: Inputs, kept: Tensor | None, *, filled: bool) -> Sums:
         """Return the sums of each term over *block*."""
         return [one.unbind(0) for one in sum_plain(block, self.terms)]
 

@@ -9,11 +9,13 @@ import torch
 from mlc_losses.inputs import working_dtype
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from mlc_losses.inputs import Inputs
 
-__all__ = ["Scratch", "add_scaled", "erase", "read_bits", "scale"]
+__all__ = ["Scratch", "add_scaled", "erase", "read_bits", "read_factors", "scale"]
 
 SAME_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -36,6 +38,13 @@ class Scratch:
             return buffer
         buffer = self._buffers[name] = torch.empty(wanted, dtype=dtype, device=like.device)
         return buffer
+
+    def full(self, number: float, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return *number* in *shape*, the same tensor for every block: nobody may write to it."""
+        name = f"{number} {shape}"
+        if name not in self._buffers:
+            self._buffers[name] = torch.full(shape, number, dtype=dtype, device=like.device)
+        return self._buffers[name]
 
     def widen(self, name: str, values: Tensor, dtype: torch.dtype) -> Tensor:
         """Return *values* in *dtype*: themselves, or in the buffer *name*."""
@@ -65,15 +74,25 @@ def erase(values: Tensor, bits: Tensor | None, *, out: Tensor | None = None) -> 
     return out
 
 
-def scale(values: Tensor, factor: Tensor, offset: Tensor, out: Tensor) -> Tensor:
+def read_factors(slopes: Tensor) -> Sequence[Tensor] | Sequence[float]:
+    """Return *slopes*, `(b, C)`, by channel: `(b, 1)` each, or numbers, of one sample on a CPU."""
+    if len(slopes) == 1 and slopes.device.type == "cpu":
+        numbers: list[float] = slopes[0].tolist()
+        return numbers
+    return slopes.unsqueeze(-1).unbind(1)
+
+
+def scale(values: Tensor, factor: Tensor | float, offset: Tensor, out: Tensor) -> Tensor:
     """Write `factor·values + offset` into *out*."""
+    if isinstance(factor, float):
+        return torch.add(offset, values, alpha=factor, out=out)
     if factor.numel() == 1 and factor.device.type == "cpu":
         return torch.add(offset, values, alpha=factor.item(), out=out)
     return torch.mul(values, factor, out=out).add_(offset)
 
 
-def add_scaled(values: Tensor, factor: Tensor, out: Tensor, spare: Tensor) -> Tensor:
+def add_scaled(values: Tensor, factor: Tensor | float, out: Tensor, spare: Tensor) -> Tensor:
     """Add `factor·values` to *out*; *spare* may be overwritten."""
-    if factor.numel() == 1 and factor.device.type == "cpu":
-        return out.add_(values, alpha=factor.item())
+    if isinstance(factor, float):
+        return out.add_(values, alpha=factor)
     return out.add_(torch.mul(values, factor, out=spare))

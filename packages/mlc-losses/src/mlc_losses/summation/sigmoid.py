@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mlc_losses.inputs import working_dtype
 from mlc_losses.summation.scratch import Scratch, erase, read_bits, scale
 from mlc_losses.terms import RegionTerm
 
@@ -40,7 +39,11 @@ class SigmoidKernel:
         self.dtype = dtype
         self.scratch = Scratch()
 
-    def add(self, block: Inputs, kept: Tensor | None) -> Sums:
+    def fill(self, pred: Tensor, out: Tensor) -> bool:
+        """Leave *out* alone."""
+        return False
+
+    def add(self, block: Inputs, kept: Tensor | None, *, filled: bool) -> Sums:
         """Return the sums of each term over *block*."""
         counted, bits = read_bits(block)
         x = self.scratch.widen("x", block.pred, self.dtype)
@@ -48,11 +51,11 @@ class SigmoidKernel:
         p = self.scratch.take("p", x, self.dtype) if kept is None else kept
         spare = self.scratch.take("spare", x, self.dtype)
         erase(torch.sigmoid(x, out=p), bits)
-        count = count_rows(block, counted)
+        count = count_rows(block, counted, self.scratch, self.dtype)
         return [
             [*sum_region(term, p, t, spare), count]
             if isinstance(term, RegionTerm)
-            else [_sum_cross_entropy(x, p, t, bits, spare), count]
+            else [self._sum_cross_entropy(x, p, t, bits, spare), count]
             for term in self.terms
         ]
 
@@ -88,13 +91,22 @@ class SigmoidKernel:
         t = self.scratch.widen("t", block.target, self.dtype)
         return t if bits is None else erase(t, bits, out=self.scratch.take("t", t, t.dtype))
 
+    def _sum_cross_entropy(self, x: Tensor, p: Tensor, t: Tensor, bits: Tensor | None, spare: Tensor) -> Tensor:
+        """Return `Σ max(x, 0) - t·x + log(1 + exp(-|x|))`, `(b, C)`."""
+        sums = erase(torch.clamp_min(x, 0, out=spare).addcmul_(x, t, value=-1), bits).sum(-1)
+        if x.device.type == "cpu" and sums.min().item() > HARD * x.shape[-1]:
+            one = self.scratch.full(1, (), x, self.dtype)
+            return sums.sub_(_sum_logarithms(torch.maximum(torch.sub(one, p, out=spare), p, out=spare)))
+        torch.abs(x, out=spare).mul_(-LOG2_E)
+        return sums.add_(_sum_logarithms_of_more(erase(torch.exp2(spare, out=spare), bits)))
 
-def count_rows(block: Inputs, counted: Tensor | None) -> Tensor:
+
+def count_rows(block: Inputs, counted: Tensor | None, scratch: Scratch, dtype: torch.dtype) -> Tensor:
     """Return how many voxels count in each channel of each sample, `(b, C)`."""
-    samples, channels, voxels = block.pred.shape
+    *cells, voxels = block.pred.shape
     if counted is None:
-        return block.pred.new_full((samples, channels), voxels, dtype=working_dtype(block))
-    return counted.view(torch.uint8).sum(-1, dtype=working_dtype(block)).expand(samples, channels)
+        return scratch.full(voxels, tuple(cells), block.pred, dtype)
+    return counted.view(torch.uint8).sum(-1, dtype=dtype).expand(*cells)
 
 
 def sum_region(term: RegionTerm, p: Tensor, t: Tensor, spare: Tensor) -> list[Tensor]:
@@ -117,16 +129,6 @@ def differentiate_region(term: RegionTerm, slope: Tensor, p: Tensor, t: Tensor, 
         # where p has reached t = 1 the comparison is false, but there the derivative of the sigmoid is 0
         scale(torch.lt(p, t, out=out) if soft else t, overlap, size, out)
     torch.ops.aten.sigmoid_backward.grad_input(out, p, grad_input=out)
-
-
-def _sum_cross_entropy(x: Tensor, p: Tensor, t: Tensor, bits: Tensor | None, spare: Tensor) -> Tensor:
-    """Return `Σ max(x, 0) - t·x + log(1 + exp(-|x|))`, `(b, C)`."""
-    sums = erase(torch.clamp_min(x, 0, out=spare).addcmul_(x, t, value=-1), bits).sum(-1)
-    if x.device.type == "cpu" and sums.min().item() > HARD * x.shape[-1]:
-        one = torch.ones((), dtype=p.dtype)
-        return sums - _sum_logarithms(torch.maximum(torch.sub(one, p, out=spare), p, out=spare))
-    torch.abs(x, out=spare).mul_(-LOG2_E)
-    return sums + _sum_logarithms_of_more(erase(torch.exp2(spare, out=spare), bits))
 
 
 def _sum_logarithms(q: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from mlc_losses.inputs import only_where
-from mlc_losses.summation.scratch import Scratch, add_scaled, erase, read_bits, scale
+from mlc_losses.summation.scratch import Scratch, add_scaled, erase, read_bits, read_factors, scale
 from mlc_losses.summation.sigmoid import count_rows
 from mlc_losses.terms import RegionTerm, VoxelTerm
 
@@ -50,14 +50,25 @@ class SoftmaxKernel:
         self.region = next((one for one in terms if isinstance(one, RegionTerm)), None)
         self.voxel = next((one for one in terms if isinstance(one, VoxelTerm)), None)
         self.scratch = Scratch()
+        self.labels: dict[int, Tensor] = {}
 
-    def add(self, block: Inputs, kept: Tensor | None) -> Sums:
+    def fill(self, pred: Tensor, out: Tensor) -> bool:
+        """Write probabilities into *out* where it and *pred* are whole.
+
+        Of part of the voxels a softmax is up to five times as slow: torch copies the part, and the result back.
+        """
+        whole = pred.dtype == out.dtype == self.dtype and pred.is_contiguous()
+        if whole:
+            torch.softmax(pred, 1, out=out)
+        return whole
+
+    def add(self, block: Inputs, kept: Tensor | None, *, filled: bool) -> Sums:
         """Return the sums of each term over *block*."""
         counted, bits = read_bits(block)
-        p, t = self._read(block, bits, kept)
+        p, t = self._read(block, bits, kept, filled=filled)
         spare = torch.mul(p, t, out=self.scratch.take("spare", p, p.dtype))
         right = self._add_up(spare)
-        count, present = count_rows(block, counted), t.sum(-1)
+        count, present = count_rows(block, counted, self.scratch, self.dtype), t.sum(-1)
         found: dict[Term, Sequence[Tensor]] = {}
         if self.region is not None:
             overlap = spare.sum(-1)
@@ -80,6 +91,7 @@ class SoftmaxKernel:
     def release(self) -> None:
         """Let go of the buffers."""
         self.scratch.clear()
+        self.labels.clear()
 
     def differentiate(self, block: Inputs, slopes: Sequence[Tensor], out: Tensor, *, kept: bool) -> None:
         """Write the gradient of the prediction into *out*.
@@ -88,7 +100,7 @@ class SoftmaxKernel:
         """
         counted, bits = read_bits(block)
         working = out.dtype == self.dtype
-        p, t = self._read(block, bits, out if working else None, kept=kept)
+        p, t = self._read(block, bits, out if working else None, filled=kept)
         of = dict(zip(self.terms, slopes, strict=True))
         if self.region is None and self.voxel == VoxelTerm():
             erase(p.sub_(t).mul_(of[self.voxel][0, ..., None]), bits)
@@ -99,22 +111,26 @@ class SoftmaxKernel:
                 right = self._add_up(torch.mul(p, t, out=y))
                 costs = self._differentiate_focal(*self._cost(block, p, t, right, counted, bits), right)
             self._weigh(p, t, y, costs, of)
-            p.mul_(self._add_up(y).unsqueeze(1))
-            erase(torch.sub(y, p, out=p), bits)
+            erase(torch.addcmul(y, p, self._add_up(y).unsqueeze(1), value=-1, out=p), bits)
         if p is not out:
             out.copy_(p)
 
-    def _read(
-        self, block: Inputs, bits: Tensor | None, p: Tensor | None, *, kept: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def _read(self, block: Inputs, bits: Tensor | None, p: Tensor | None, *, filled: bool) -> tuple[Tensor, Tensor]:
         """Return probabilities, in *p* if that is given, and targets, `(b, C, m)`, 0 where nothing counts."""
         p = self.scratch.take("p", block.pred, self.dtype) if p is None else p
-        if not kept:
-            erase(torch.softmax(self.scratch.widen("x", block.pred, self.dtype), 1, out=p), bits)
+        if not filled:
+            torch.softmax(self.scratch.widen("x", block.pred, self.dtype), 1, out=p)
+        erase(p, bits)
         t = self.scratch.take("t", block.pred, self.dtype)
-        labels = self.scratch.take("labels", block.target, torch.uint8).copy_(block.target)
         numbers = torch.arange(t.shape[1], dtype=torch.uint8, device=t.device).view(1, -1, 1)
-        return p, erase(torch.eq(labels.unsqueeze(1), numbers, out=t), bits)
+        return p, erase(torch.eq(self._read_labels(block.target), numbers, out=t), bits)
+
+    def _read_labels(self, target: Tensor) -> Tensor:
+        """Return class numbers as bytes, `(b, 1, m)`, which are kept: the gradient wants them again."""
+        place = target.data_ptr()
+        if place not in self.labels:
+            self.labels[place] = target.to(torch.uint8).unsqueeze(1)
+        return self.labels[place]
 
     def _add_up(self, values: Tensor) -> Tensor:
         """Return the sum over classes, `(b, m)`."""
@@ -169,18 +185,19 @@ class SoftmaxKernel:
         overlap, size = (nothing, nothing) if self.region is None else of[self.region][:2]
         rise = nothing if self.voxel is None else of[self.voxel][0].expand(p.shape[:2])
         squared = self.region is not None and self.region.squared
-        spare = self.scratch.take("row", p[:, 0], p.dtype)
-        for k, (p_k, t_k, y_k) in enumerate(zip(p.unbind(1), t.unbind(1), y.unbind(1), strict=True)):
-            here = slice(k, k + 1)
+        falls = rise.neg().unsqueeze(-1).unbind(1)
+        spare = self.scratch.take("row", p, p.dtype, shape=(p.shape[0], p.shape[2]))
+        rows = (p.unbind(1), t.unbind(1), y.unbind(1), read_factors(overlap), read_factors(size), falls)
+        for p_k, t_k, y_k, overlap_k, size_k, fall_k in zip(*rows, strict=True):
             if costs is None:
-                scale(p_k, overlap[:, here], -rise[:, here], out=y_k)
+                scale(p_k, overlap_k, fall_k, out=y_k)
             else:
-                add_scaled(p_k, overlap[:, here], torch.mul(costs, -rise[:, here], out=y_k), spare)
+                add_scaled(p_k, overlap_k, torch.mul(costs, fall_k, out=y_k), spare)
             y_k.mul_(t_k)
             if squared:
-                y_k.addcmul_(p_k, torch.mul(p_k, 2 * size[:, here], out=spare))
+                y_k.addcmul_(p_k, torch.mul(p_k, 2 * size_k, out=spare))
             else:
-                add_scaled(p_k, size[:, here], y_k, spare)
+                add_scaled(p_k, size_k, y_k, spare)
 
 
 def _logarithm_serves(right: Tensor, counted: Tensor | None) -> bool:
