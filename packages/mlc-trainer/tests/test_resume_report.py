@@ -189,7 +189,7 @@ def test_git_tells_commit_and_changes(repository):
 
 def test_without_git_or_repository_nothing_is_told(tmp_path, repository, monkeypatch):
     """And nothing fails: not in a directory that is gone, not with a git that cannot be run or hangs."""
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert {} == git_state(tmp_path)
     assert {} == git_state(tmp_path / "gone")
     assert not any(one.startswith("git.") for one in Provenance(place=None).facts)
