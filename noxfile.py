@@ -36,7 +36,12 @@ WITHOUT_TORCH = ("mlc-hooks", "mlc-core", "mlc-registry")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 ALONE = [
-    (python, package)
+    nox.param(
+        python,
+        package,
+        id=f"{package}, Python {python}",
+        tags=["ends"] if python in {PYTHONS[0], PYTHONS[-1]} or package not in WITHOUT_TORCH else [],
+    )
     for package in PACKAGES
     for python in (PYTHONS if package in WITHOUT_TORCH else (CURRENT,))  # torch comes for one Python at a time
 ]
@@ -118,9 +123,12 @@ def run_tests(session: nox.Session, *arguments: str, floor: int) -> None:
 
 
 @nox.session
-@nox.parametrize("python,package", ALONE, ids=[f"{package}, Python {python}" for python, package in ALONE])
+@nox.parametrize("python,package", ALONE)
 def alone(session: nox.Session, package: str) -> None:
-    """Install the wheel of one package into an empty environment, see which siblings came, run its tests there."""
+    """Install the wheel of one package into an empty environment, see which siblings came, run its tests there.
+
+    `nox -t ends` leaves out the Pythons between the oldest and the newest.
+    """
     folder = ROOT / "build" / "wheels"
     places = build_wheels(folder)
     wheel = next(folder.glob(f"{package.replace('-', '_')}-*.whl"))
