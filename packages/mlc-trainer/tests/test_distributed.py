@@ -16,8 +16,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tiny import Blobs  # of the lab, which the tests' configurations name
 
-from mlc_core import open_checkpoint
+from mlc_core import StateError, open_checkpoint
 from mlc_trainer import (
     ConfigError,
     ExperimentManager,
@@ -29,6 +30,7 @@ from mlc_trainer import (
     TrainingManager,
     read_journal,
 )
+from mlc_trainer.config import PartConfig
 from mlc_trainer.distributed import Cut
 from mlc_trainer.errors import RankError
 
@@ -188,11 +190,78 @@ def test_several_processes_take_the_steps_of_one(ranks, tables, configure, tmp_p
         assert here == pytest.approx(there, rel=1e-4, abs=1e-6)
 
 
+DEEP = {"preset": "default_segmentation", "config": {"deep_supervision": [1.0, 0.0]}}
+SELDOM = [
+    pytest.param({"data": {"factory": "tiny:Coarse"}}, id="targets of int16"),
+    pytest.param(
+        {"model": {"factory": "tiny:Twofold"}, "loss": DEEP, "metrics": {"factory": "tiny:FinePart"}}, id="two"
+    ),
+]
+
+
+@pytest.mark.parametrize("tables", SELDOM)
+def test_what_is_seldom_met_is_measured_alike(tables, configure, tmp_path):
+    """Predictions in a named tuple of which one has no gradient, and targets that gloo has never heard of."""
+    config = configure(**{"model": {"factory": "tiny:Calm"}, **tables})
+    one, several = tmp_path / "one", tmp_path / "several"
+    ExperimentManager(config, one).run()
+    assert [0, 0] == gang(2, train_until(config, several, {}))
+
+    for here, there in zip(metrics_of(one), metrics_of(several), strict=True):
+        assert here == pytest.approx(there, rel=1e-4, abs=1e-6)
+
+
+def test_all_go_by_what_rank_0_measured(configure, tmp_path):
+    """A metric that differs by process moves the rate of all alike; copies that differed would not be saved."""
+    plateau = {"name": "ReduceLROnPlateau", "every": "epoch", "monitor": "val_mood", "options": {"patience": 0}}
+    stopping = {"metric": "val_mood", "mode": "max", "patience": 2}
+    config = configure(
+        metrics={"factory": "tiny:Capricious"},
+        scheduler=plateau,
+        early_stopping=stopping,
+        training={"num_epochs": 6},
+    )
+    assert [0, 0] == gang(2, train_until(config, tmp_path / "run", {}))
+
+
+def test_copies_that_differ_are_not_saved(configure, tmp_path):
+    """Rather than that one of them is kept and the others are forgotten."""
+
+    def work(rank):
+        experiment = ExperimentManager(configure(), tmp_path / "run").setup()
+        with torch.no_grad():
+            next(experiment.engine.model.parameters()).add_(rank)
+        with pytest.raises(StateError, match="the ranks hold different values"):
+            experiment.run()
+
+    assert [0, 0] == gang(2, work)
+
+
+def test_loaders_that_are_not_ours_are_shared_out_too(configure, tmp_path):
+    """Also batches of fewer samples than there are processes; models of shards are exported by nobody."""
+    config = configure(model={"factory": "tiny:Calm"})
+    images = Blobs(length=5).validation()
+    loader = [(torch.stack([image]), torch.stack([truth])) for image, truth in (images[index] for index in range(3))]
+    run_dir = tmp_path / "run"
+    ExperimentManager(config, run_dir).run()
+    expected = ExperimentManager.load_latest_model(run_dir).evaluate(loader)
+
+    def work(rank):
+        experiment = ExperimentManager.load_latest_model(run_dir)
+        assert experiment.evaluate(loader) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        experiment.export_model(tmp_path / "net.safetensors")
+        if experiment.is_first:  # alone, and nobody waits for the others
+            experiment.get_model_manager().evaluate(loader)
+
+    assert [0, 0] == gang(2, work)
+    assert (tmp_path / "net.safetensors").is_file()
+
+
 # ---------------------------------------------------------------------- killed anywhere
 
 SET_UPS = st.fixed_dictionaries(
     {
-        "model": st.sampled_from([{"factory": "tiny:Net"}, {"factory": "tiny:Wide"}]),
+        "model": st.sampled_from([{"factory": "tiny:Net"}, {"factory": "tiny:Wide"}, {"factory": "tiny:Renormed"}]),
         "training": st.sampled_from(
             [
                 {},
@@ -299,6 +368,74 @@ def test_what_several_processes_trained_one_uses(parallel, configure, tmp_path, 
     assert ModelManager.from_checkpoint(final).save(tmp_path / "net.safetensors").is_file()
 
 
+def test_a_corrupt_checkpoint_is_passed_over_by_all(configure, tmp_path, killer, killed):
+    """What one process saved last is damaged: all go on from what it saved before, and one says so."""
+    config, run_dir, told = configure(checkpoints=FREQUENT), tmp_path / "run", tmp_path / "told"
+    with pytest.raises(killed):
+        ExperimentManager(config, run_dir, observers=[killer(8)]).run()
+    damaged = (run_dir / "checkpoints" / "model" / "latest").resolve()
+    content = bytearray((damaged / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (damaged / "model.safetensors").chmod(0o644)
+    (damaged / "model.safetensors").write_bytes(content)
+
+    def work(rank):
+        experiment = ExperimentManager(config, run_dir)
+        experiment.run(resume_from_checkpoint="latest")
+        (told.with_suffix(f".{rank}")).write_text(" ".join(experiment.resume_report.passed_over))
+
+    assert [0, 0] == gang(2, work)
+    assert [True, True] == [damaged.name in told.with_suffix(f".{rank}").read_text() for rank in range(2)]
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_what_is_gathered_by_the_way_is_the_first_process_s(parallel, configure, tmp_path, bits):
+    """And a save in between, which spreads it, changes no bit of what is computed with it."""
+    config = configure(model={"factory": "tiny:Renormed"}, training={"parallel": parallel})
+    run_dir, other = tmp_path / "run", tmp_path / "other"
+    assert [0, 0] == gang(2, train_until(config, other, {}))
+    assert [143, 143] == gang(2, train_until(config, run_dir, {1: Fate(4, signal.SIGTERM)}))
+    assert [0, 0] == gang(2, train_until(config, run_dir, {}))
+
+    assert bits(run_dir) == bits(other)
+
+
+def test_a_loader_that_a_signal_has_broken_stops_all(configure, tmp_path):
+    """The signal went to all of the group, and one process has lost its workers before it could ask the others."""
+
+    def work(rank):
+        experiment = ExperimentManager(configure(), tmp_path / "run").setup()
+        if rank:
+            whole = experiment.training_batches.epoch
+
+            def epoch(number, *, first=0):
+                for index, batch in enumerate(whole(number, first=first)):
+                    if (number, index) == (1, 1):
+                        os.kill(os.getpid(), signal.SIGTERM)
+                        msg = "DataLoader worker is killed by signal"
+                        raise RuntimeError(msg)
+                    yield batch
+
+            experiment.training_batches.epoch = epoch
+        experiment.run()
+
+    assert [143, 143] == gang(2, work)
+    assert 4 == open_checkpoint(tmp_path / "run" / "checkpoints" / "model" / "latest").saved.step
+
+
+def test_norms_of_shards_are_not_guessed(configure, tmp_path, caplog):
+    """The callback is left out, and says what to do instead; the run goes on."""
+    config = configure(training={"parallel": "fsdp", "log_every": 1})
+    config = attrs.evolve(config, callbacks=(PartConfig(name="gradient_norm"),))
+
+    def work(rank):
+        with warnings.catch_warnings():
+            ExperimentManager(config, tmp_path / "run").run()
+        assert rank or "training.clip_norm logs their norm" in caplog.text
+
+    assert [0, 0] == gang(2, work)
+
+
 # ---------------------------------------------------------------------- signals, side effects, what is refused
 
 
@@ -338,6 +475,8 @@ def test_one_process_writes_and_tells(configure, tmp_path, watcher):
     ("tables", "part"),
     [
         ({"training": {"save_on_error": True}}, "the others would wait"),
+        ({"checkpoints": {"asynchronous": True}}, "checkpoints.asynchronous does not go"),
+        ({"loss": {"preset": None, "config": {"type": "lovasz"}}}, "cannot add up what several processes hold"),
         ({"training": {"parallel": "fsdp", "ema_decay": 0.9}}, "training.ema_decay does not go"),
         ({"training": {"parallel": "fsdp", "precision": "fp16"}}, "take 'bf16'"),
         ({"training": {"parallel": "fsdp", "shard_blocks": ["Conv2D"]}}, "Did you mean 'Conv2d'"),
@@ -395,7 +534,7 @@ def test_processes_that_cannot_be_found_are_told(configure, tmp_path, monkeypatc
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(ConfigError, match="start them with torchrun, or unset WORLD_SIZE"):
         ExperimentManager(configure(), tmp_path / "run").setup()
-    with pytest.raises(ConfigError, match="2 processes train, and a TrainingManager is for one"):
+    with pytest.raises(ConfigError, match="2 processes run, and a TrainingManager is for one"):
         TrainingManager(tmp_path / "owned", "net")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from mlc_core import CheckpointManager, save_strategies
 from mlc_core.retention import KeepBest, KeepLatest, KeepUnrepeated
-from mlc_losses import LossManager, get_preset_loss_config
+from mlc_losses import LossConfigError, LossManager, get_preset_loss_config
 from mlc_trainer.data import Batches
 from mlc_trainer.distributed import ALONE, Cut
 from mlc_trainer.distributed.wrapping import make_parallel
@@ -64,6 +64,8 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if name == "cuda":  # that of this process, where each has its own
+            device = torch.device("cuda", torch.cuda.current_device())
         torch.empty(0, device=device)  # CUDA has no generators to seed before its first use
     except (RuntimeError, AssertionError) as error:
         cause = str(error).splitlines()[0]
@@ -129,10 +131,14 @@ def make_loss(
     preset = get_preset_loss_config(config.preset) if config.preset is not None else {}
     whole = {**preset, **config.config}
     scheduler = whole.pop("scheduler", None)
-    if world.size > 1:
-        whole = {**whole, "distributed": True}
-        scheduler = None if scheduler is None else {**scheduler, "distributed": False}  # each is told the same
     loss = LossManager.create_loss_function(whole)
+    if world.size > 1:
+        try:
+            loss = LossManager.create_loss_function({**whole, "distributed": True})
+        except LossConfigError as error:
+            msg = f"this loss cannot add up what several processes hold: {error}; take another one, or one process"
+            raise ConfigError(msg) from error
+        scheduler = None if scheduler is None else {**scheduler, "distributed": False}  # each is told the same
     loss.to(device)
     return loss, scheduler
 
@@ -234,4 +240,4 @@ def make_checkpoints(
         raise ConfigError(msg)
     from mlc_core.distributed import DistributedCheckpointManager
 
-    return DistributedCheckpointManager(directory, model_name, **what, process_group=world.group, on_difference="rank0")
+    return DistributedCheckpointManager(directory, model_name, **what, process_group=world.group)

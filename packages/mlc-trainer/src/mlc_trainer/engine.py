@@ -117,6 +117,8 @@ class Engine:
         self._wrapped = model if forward is None else forward
         self._forward = torch.compile(self._wrapped, dynamic=False) if compiled else self._wrapped
         self._rehearsed = world.size == 1
+        is_wrapped = self._wrapped is not model
+        self._spreads_buffers = world.size > 1 and not is_wrapped and next(model.buffers(), None) is not None
         self._precision = Precision(precision, device)
         self._cut = Cut(accumulate, world.rank, world.size)
         self._channels_last = channels_last
@@ -155,6 +157,8 @@ class Engine:
         if (self.position.epoch, self.position.batch) in self._avoided:
             return self._pass_over()
         self.torn = True
+        if self._spreads_buffers:  # as DistributedDataParallel does, so that a save, which does too, changes no bit
+            self.world.share_buffers([self.model])
         kept = [buffer.clone() for buffer in self.model.buffers()] if self._guards else []
         self._forget_gradients()
         values = self._differentiate(inputs, targets, length)

@@ -106,7 +106,7 @@ class ExperimentManager:
         if not self._ready:
             open_door("mlc_trainer")
             config = self.config
-            self._world = world = join_world()
+            self._world = world = join_world(config.training.device)
             device = assembly.pick_device(config.training.device)
             environment.prepare(device, threads=config.training.threads, deterministic=config.training.deterministic)
             if config.training.matmul_precision is not None:
@@ -219,6 +219,7 @@ class ExperimentManager:
         Raises:
             RunError: If no process holds the whole of it.
         """
+        self.setup()
         if self._world.size > 1 and self.config.training.parallel == "fsdp":
             msg = "each process holds a shard of the model; ModelManager.from_checkpoint(PATH) puts it together"
             raise RunError(msg)
@@ -226,7 +227,8 @@ class ExperimentManager:
 
     def export_model(self, path: Path | str) -> Path:
         """Write the weights as they are now to *path*; see `ModelManager.save`."""
-        return self.get_model_manager().save(path)
+        manager = self.get_model_manager()
+        return self._world.first(lambda: manager.save(path))
 
     @property
     def has_checkpoints(self) -> bool:

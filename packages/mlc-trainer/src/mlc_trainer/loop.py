@@ -144,7 +144,7 @@ class Loop:
         self._engine.average_epoch(self._stop.watch(self._once_more()))
         coming = self._dog.watch(self._validation.epoch(0), loader="validation", epoch=epoch)
         measured = self._measure(self._stop.watch(coming))
-        metrics = {**measured, **training, "lr": rate}
+        metrics = self._engine.world.first(lambda: {**measured, **training, "lr": rate})
         self._engine.end_epoch(metrics)
         if self._stopping is not None:
             self._stopping.epoch_ended(metrics)
@@ -187,7 +187,7 @@ class Loop:
 
     def _has_had_enough(self) -> bool:
         reason = None if self._stopping is None else self._stopping.reason
-        if reason is not None:
+        if reason is not None and self._engine.world.is_first:
             log.info("training ended early: %s", reason)
         return reason is not None
 
@@ -200,7 +200,8 @@ class Loop:
             why = "there is no checkpoint yet" if len(avoided) <= ROLLBACKS else f"{ROLLBACKS} batches were given up"
             msg = f"{error}, and {why}. Lower the learning rate, set training.clip_norm, or look at the data"
             raise NonFiniteLossError(msg) from error
-        log.warning("%s; going back to the last checkpoint and passing the batch over", error)
+        if engine.world.is_first:
+            log.warning("%s; going back to the last checkpoint and passing the batch over", error)
         engine.torn = True
         self._checkpoints.go_back()
         engine.avoid(avoided)

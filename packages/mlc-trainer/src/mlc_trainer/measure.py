@@ -105,7 +105,8 @@ def change_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Mapping):
         return {name: change_tensors(one, change) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [change_tensors(one, change) for one in value]
+        changed = [change_tensors(one, change) for one in value]
+        return value._make(changed) if hasattr(value, "_make") else type(value)(changed)
     return value
 
 
@@ -164,7 +165,8 @@ def measure(
                 length = len(inputs) if length_of is None else length_of(number)
                 (own,) = cut.own(length)
                 if world.size > 1 and length_of is None:
-                    inputs, targets = (one[own.start : max(own.stop, own.start + 1)] for one in (inputs, targets))
+                    rows = own or range(1)
+                    inputs, targets = (one[rows.start : rows.stop] for one in (inputs, targets))
                 seed_generators(mix(MEASURE, seed, number), device)
                 with nullcontext() if precision is None else precision.cast():
                     prediction = model(inputs)
@@ -173,7 +175,9 @@ def measure(
                 for name, value in values_of(prediction, targets).items():
                     sums[name] = sums.get(name, torch.zeros((), device=device)) + value.double() * length
                 samples += length
-                if metric is not None:
+                if metric is not None and world.size == 1:
+                    metric.update(prediction, targets)
+                elif metric is not None:
                     ranges = [cut.of(rank, length)[0] for rank in range(world.size)]
                     join = partial(world.join, ranges=ranges)
                     metric.update(change_tensors(prediction, join), join(targets))

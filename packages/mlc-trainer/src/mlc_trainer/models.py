@@ -65,7 +65,10 @@ class ModelManager:
         """Take the model of *experiment* as it is now: a copy, which further training does not change."""
         engine = experiment.setup().engine
         model = copy.deepcopy(engine.measured).eval()
-        return cls(model, experiment.config, loss=copy.deepcopy(engine.loss))
+        loss = assembly.make_trained_loss(
+            experiment.config.loss, engine.device, copy.deepcopy(engine.loss.state_dict())
+        )
+        return cls(model, experiment.config, loss=loss)
 
     @classmethod
     def from_checkpoint(cls, checkpoint_path: Path | str, device: str = "auto") -> ModelManager:

@@ -33,6 +33,10 @@ STREAMS = {
 """What is compared after every step, in the order in which one leads to another, and what it means if it parts."""
 
 
+FEWEST = 3
+"""Steps of a proof: one that is saved, one to be killed after, one to go on with."""
+
+
 @attrs.frozen
 class Proof:
     """Two runs that came to the same."""
@@ -52,7 +56,8 @@ def prove(config: ExperimentConfig, place: Path, *, steps: int | None = None, ki
         config: What is trained; its checkpoints are taken more often here.
         place: An empty or new directory; both runs and their traces stay there.
         steps: How many to train. Default: two and a half epochs, or all.
-        kill_at: The step to be killed after. Default: three fifths of them.
+        kill_at: The step to be killed after, from 2 on, as there is nothing to go on from before. Default: three
+            fifths of them.
 
     Raises:
         ProofError: If they part; names the first step, and what it was that differed.
@@ -65,9 +70,14 @@ def prove(config: ExperimentConfig, place: Path, *, steps: int | None = None, ki
     with _Runner() as runner:
         whole = runner.run(config, place / "undisturbed", limit=steps)
         limit = max(whole)
-        kill_at = min(limit - 1, max(1, limit * 3 // 5)) if kill_at is None else kill_at
-        if not 1 <= kill_at < limit:
-            msg = f"kill_at={kill_at} must be a step from 1 to {limit - 1}, as {limit} are trained"
+        if limit < FEWEST:
+            msg = (
+                f"{limit} steps are too few to prove anything; train at least {FEWEST}: more epochs, or smaller batches"
+            )
+            raise RunError(msg)
+        kill_at = min(limit - 1, max(2, limit * 3 // 5)) if kill_at is None else kill_at
+        if not 1 < kill_at < limit:
+            msg = f"kill_at={kill_at} must be a step from 2 to {limit - 1}, as {limit} are trained"
             raise RunError(msg)
         often = {"every": max(1, kill_at // 3), "unit": "steps"}
         checkpoints = attrs.evolve(config.checkpoints, save_strategy="interval", strategy_options=often)

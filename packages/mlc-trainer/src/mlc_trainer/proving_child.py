@@ -72,9 +72,9 @@ def _trace(engine: Engine, file: Any, *, limit: int, kill_at: int | None) -> Non
     """Let each step of *engine* be written to *file*, and the process die after step *kill_at*."""
     take = engine.train_step
 
-    def train_step(batch: Sequence[torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    def train_step(batch: Sequence[torch.Tensor], **options: Any) -> Mapping[str, torch.Tensor]:
         before = digest(batch)  # a model may write to it
-        values = take(batch)
+        values = take(batch, **options)
         step = engine.position.step
         parts = {name: one.state_dict() for name, one in engine.parts.items()}
         rate = None if engine.rate is None else engine.rate.scheduler.state_dict()

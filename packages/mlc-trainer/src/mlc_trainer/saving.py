@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from mlc_core import CheckpointManager, CheckpointNotFoundError, CheckpointReader, MismatchError, open_checkpoint
+from mlc_core import (
+    CheckpointManager,
+    CheckpointNotFoundError,
+    CheckpointReader,
+    CheckpointWarning,
+    CorruptCheckpointError,
+    MismatchError,
+    open_checkpoint,
+)
 from mlc_core.restore import Restored, restore
 from mlc_trainer import environment
 from mlc_trainer.config_files import as_data, settings_that_matter
@@ -155,24 +163,43 @@ class RunCheckpoints:
 
     def _load_together(self, checkpoint: Path | str) -> Restored:
         """Load *checkpoint* in all processes, each what it holds of the state."""
-        manager, world = self.manager, self.engine.world
-
-        def look() -> str | None:
-            name = str(manager.get_latest_checkpoint_path()) if checkpoint == "latest" else str(checkpoint)
-            reader = open_checkpoint(name if "/" in name else manager.storage.location(name))
-            check_parts(dict.fromkeys(reader.saved.items), self.parts, where=reader.location)
-            return None if reader.is_sharded else str(reader.location)
-
-        whole = world.first(look)
-        if whole is None:
-            return manager.load_checkpoint(checkpoint, strict=True, items=self.parts, **self._trained)
-        if self.config.training.parallel == "fsdp":
+        location, is_sharded, skipped = self.engine.world.first(lambda: self._look_for(checkpoint))
+        if is_sharded:
+            wanted = location if skipped else checkpoint
+            found = self.manager.load_checkpoint(wanted, strict=True, items=self.parts, **self._trained)
+        elif self.config.training.parallel == "fsdp":
             msg = (
-                f"{whole} was saved by one process and is not sharded: resume it in one process, or in several with "
+                f"{location} was saved by one process and is not sharded: resume it in one process, or in several with "
                 "training.parallel = 'ddp'"
             )
             raise MismatchError(msg)
-        return world.each(lambda: self._load_whole(whole))
+        else:
+            found = self.engine.world.each(lambda: self._load_whole(location))
+        return attrs.evolve(found, passed_over=(*skipped, *found.passed_over))
+
+    def _look_for(self, checkpoint: Path | str) -> tuple[str, bool, tuple[str, ...]]:
+        """Return where *checkpoint* lies, whether it is sharded, and what was passed over to get there."""
+        manager, wanted = self.manager, str(checkpoint)
+        names = [wanted]
+        if wanted == "latest":
+            names = [one.name for one in reversed(manager.list_checkpoints())] or names
+        skipped: list[str] = []
+        for name in names:
+            reader = open_checkpoint(name if "/" in name else manager.storage.location(name))
+            try:
+                if not reader.is_sharded:  # else all verify it together, and pass it over if need be
+                    reader.verify()
+            except CorruptCheckpointError as error:
+                if wanted != "latest":
+                    raise
+                skipped.append(str(error))
+                continue
+            check_parts(dict.fromkeys(reader.saved.items), self.parts, where=reader.location)
+            if skipped:
+                msg = f"loading {reader.location}, and not what cannot be used: {'; '.join(skipped)}"
+                warnings.warn(msg, CheckpointWarning, stacklevel=2)
+            return str(reader.location), reader.is_sharded, tuple(skipped)
+        raise CorruptCheckpointError("; ".join(skipped))
 
     def _load_whole(self, location: str) -> Restored:
         reader = open_checkpoint(location)

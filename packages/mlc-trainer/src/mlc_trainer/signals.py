@@ -64,7 +64,7 @@ class StopRequest:
             except StopIteration:
                 return
             except RuntimeError as error:  # the signal went to all of the group, and a loader has lost its processes
-                if self.signal:
+                if self.signal and self.agree(self.signal):  # the others ask whether to stop at this moment
                     raise StoppedError from error
                 raise
             agreed = self.agree(self.signal)

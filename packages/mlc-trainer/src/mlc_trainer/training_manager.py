@@ -82,7 +82,7 @@ class TrainingManager(TrainingSetup):
         loader_timeout: float | None = 300.0,
         on_stuck: Literal["report", "stop"] = "report",
     ) -> None:
-        require_one_process()
+        require_one_process("a TrainingManager", "an ExperimentManager shares batches out and saves once")
         self.model_dir = Path(model_dir)
         self.model_name = model_name
         self._seed = seed

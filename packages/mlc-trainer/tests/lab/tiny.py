@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -85,6 +86,37 @@ class Block(nn.Module):
         """Return as many features."""
         noise = random.random() + np.random.rand()  # noqa: NPY002 - what some models do
         return features + scale * noise * self.layers(features)
+
+
+class Pair(NamedTuple):
+    """What a model may return, too."""
+
+    fine: torch.Tensor
+    coarse: torch.Tensor
+
+
+class Twofold(Calm):
+    """Returns two predictions, the second of which nobody is to learn from."""
+
+    def forward(self, image):
+        """Return logits."""
+        fine = super().forward(image)
+        return Pair(fine, fine.detach().round())
+
+
+class Renormed(nn.Module):
+    """Uses what it has gathered so far while it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Conv2d(1, 1, 1)
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, image):
+        """Return logits."""
+        if self.training:
+            self.mean.mul_(0.9).add_(image.mean(), alpha=0.1)
+        return self.scale(image - self.mean)
 
 
 class Restless(Net):
@@ -234,6 +266,62 @@ class Slow:
         if index == self._index:
             time.sleep(self._seconds)
         return self._images[index]
+
+
+class Coarse(Blobs):
+    """Targets of a dtype that is seldom met."""
+
+    def __init__(self, *, dtype="int16", **facts):
+        super().__init__(**facts)
+        self._dtype = dtype
+
+    def training(self):
+        """Return images and small numbers."""
+        return Counted(super().training(), getattr(torch, self._dtype))
+
+    def validation(self):
+        """Return others."""
+        return Counted(super().validation(), getattr(torch, self._dtype))
+
+
+class Counted:
+    """As its name says."""
+
+    def __init__(self, images, dtype):
+        self._images, self._dtype = images, dtype
+
+    def __len__(self):
+        return len(self._images)
+
+    def __getitem__(self, index):
+        image, truth = self._images[index]
+        return image, truth.to(self._dtype)
+
+
+class Capricious:
+    """A metric that is what it likes."""
+
+    def update(self, prediction, target):
+        """Look away."""
+
+    def compute(self):
+        """Return anything."""
+        return {"mood": float(np.random.default_rng().random())}
+
+
+class FinePart:
+    """A metric that looks into what the model returned."""
+
+    def __init__(self):
+        self._seen = []
+
+    def update(self, prediction, target):
+        """Compare the finer of two."""
+        self._seen.append(float((prediction.fine - target).abs().mean()))
+
+    def compute(self):
+        """Return the mean."""
+        return {"fine": sum(self._seen) / len(self._seen)}
 
 
 class Moody(Blobs):

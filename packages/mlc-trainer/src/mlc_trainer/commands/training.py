@@ -100,8 +100,10 @@ def resume(run_dir: Path, epochs: int | None, prove: Path | None, *, as_json: bo
 
 
 def _prove(config: ExperimentConfig, place: Path, *, as_json: bool) -> None:
+    from mlc_trainer.distributed import require_one_process
     from mlc_trainer.proving import prove
 
+    require_one_process("a proof", "leave torchrun out")
     proof = prove(config, place)
     if as_json:
         print_json({"steps": proof.steps, "killed_at": proof.killed_at, "resumed_from": proof.resumed_from})

@@ -79,9 +79,11 @@ def infer(
 
 
 def _load(run_dir: Path | None, checkpoint: Path | None, device: str, *, quiet: bool) -> ModelManager:
+    from mlc_trainer.distributed import require_one_process
     from mlc_trainer.models import ModelManager
     from mlc_trainer.observers.progress import worth_a_glance
 
+    require_one_process("this command", "leave torchrun out")
     if (run_dir is None) == (checkpoint is None):
         msg = "name either RUN_DIR, for its best checkpoint, or --checkpoint PATH"
         raise click.UsageError(msg)

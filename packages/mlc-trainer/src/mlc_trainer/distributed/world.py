@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -128,31 +129,32 @@ class World:
         """
         if self.group is None:
             return piece
-        most = max(len(one) for one in ranges)
-        sent = piece.new_zeros((most, *piece.shape[1:])).to("cpu")
-        sent[: len(piece)] = piece.detach()
+        most, shape = max(len(one) for one in ranges), piece.shape[1:]
+        sent = torch.zeros(most, math.prod(shape), dtype=piece.dtype)
+        sent[: len(piece)] = piece.detach().reshape(len(piece), math.prod(shape))
         boxes = [torch.empty_like(sent) for _ in ranges]
-        with _reached():
-            dist.all_gather(boxes, sent, group=self.group)
-        return torch.cat([box[: len(one)] for box, one in zip(boxes, ranges, strict=True)]).to(piece.device)
+        with _reached():  # as bytes, because gloo does not know every dtype
+            dist.all_gather([box.view(torch.uint8) for box in boxes], sent.view(torch.uint8), group=self.group)
+        joined = torch.cat([box[: len(one)] for box, one in zip(boxes, ranges, strict=True)])
+        return joined.reshape(len(joined), *shape).to(piece.device)
 
     def share_buffers(self, modules: Iterable[nn.Module]) -> None:
         """Give every process the buffers of rank 0, such as running statistics, which each has gathered for itself."""
         if self.group is None:
             return
-        source = dist.get_global_rank(self.group, 0)
         for buffer in (one for module in modules for one in module.buffers()):
-            box = buffer.detach().to("cpu", copy=True)
+            group = self.group if buffer.device.type == "cpu" else None  # the default one speaks from device to device
             with _reached():
-                dist.broadcast(box, src=source, group=self.group)
-            buffer.copy_(box)
+                dist.broadcast(buffer.detach(), src=0, group=group)
 
 
 ALONE = World()
 
 
-def join_world() -> World:
+def join_world(device: str = "auto") -> World:
     """Return the processes that `torchrun` started with this one, or those of the default group, or this one alone.
+
+    Each takes the GPU of its own number, unless *device* is not `auto` or `cuda`.
 
     Raises:
         ConfigError: If the environment names other processes and they cannot be reached.
@@ -162,7 +164,7 @@ def join_world() -> World:
     if not dist.is_initialized():
         if _count() == 1:
             return ALONE
-        _initialize()
+        _initialize(device)
     if dist.get_world_size() == 1:
         return ALONE
     group = dist.group.WORLD
@@ -176,22 +178,23 @@ def _reached() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        msg = f"another process of the run is gone ({error}); start all of them again, and resume"
+        msg = f"another process of the run does not answer ({error}); start all of them again, and resume"
         raise RankError(msg) from error
 
 
-def require_one_process() -> None:
-    """Make sure that no other process trains the same model: each would write over what the others save.
+def require_one_process(what: str, way_out: str) -> None:
+    """Make sure that no other process does the same: each would write over what the others write.
+
+    Args:
+        what: That is for one process, as "a TrainingManager".
+        way_out: What to do instead.
 
     Raises:
         ConfigError: If there are others.
     """
     size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else _count()
     if size > 1:
-        msg = (
-            f"{size} processes train, and a TrainingManager is for one; an ExperimentManager shares batches out among "
-            "them, averages gradients and saves once"
-        )
+        msg = f"{size} processes run, and {what} is for one; {way_out}"
         raise ConfigError(msg)
 
 
@@ -200,7 +203,7 @@ def _count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _initialize() -> None:
+def _initialize(device: str) -> None:
     missing = [name for name in TORCHRUN if name not in os.environ]
     if missing:
         msg = (
@@ -209,8 +212,12 @@ def _initialize() -> None:
         )
         raise ConfigError(msg)
     backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if torch.cuda.is_available() and device.partition(":")[0] in {"auto", "cuda"}:
+        own, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if own >= count:
+            msg = f"process {own} of this machine has no GPU, of which there are {count}; start {count}, or set device"
+            raise ConfigError(msg)
+        torch.cuda.set_device(own)
         backend = "cpu:gloo,cuda:nccl"
     try:
         store, rank, size = next(rendezvous("env://"))

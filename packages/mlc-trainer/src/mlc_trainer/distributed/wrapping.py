@@ -111,7 +111,8 @@ def rehearse(model: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor)
     uninterrupted run has its first pass once, a resumed one once more in the middle; so neither counts.
     """
     kept = [buffer.clone() for buffer in model.buffers()]
-    torch.autograd.backward([one.float().sum() for one in tensors_in(forward(inputs))])
+    outputs = [one for one in tensors_in(forward(inputs)) if one.requires_grad]
+    torch.autograd.backward([one.abs().sum() for one in outputs])  # a real number of complex ones, too
     for buffer, before in zip(model.buffers(), kept, strict=True):
         buffer.copy_(before)
     model.zero_grad(set_to_none=True)

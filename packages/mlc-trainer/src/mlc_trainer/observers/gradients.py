@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
 from mlc_trainer.errors import ConfigError
@@ -53,6 +54,9 @@ class GradientNorm:
         if self._modules:
             parts |= {f"grad_norm_{name}": child for name, child in engine.model.named_children()}
         found = {name: [one.grad for one in part.parameters() if one.grad is not None] for name, part in parts.items()}
+        if any(isinstance(one, DTensor) for one in found["grad_norm"]):
+            msg = "gradients are sharded, and one process cannot measure them; training.clip_norm logs their norm"
+            raise ConfigError(msg)
         norms = {name: get_total_norm(gradients) for name, gradients in found.items() if gradients}
         numbers = dict(zip(norms, torch.stack(list(norms.values())).tolist(), strict=True)) if norms else {}
         whole = numbers.get("grad_norm", 0.0)
