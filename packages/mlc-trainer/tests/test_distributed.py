@@ -279,7 +279,7 @@ SET_UPS = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=max(6, EXAMPLES // 4), suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=max(4, EXAMPLES // 6), suppress_health_check=list(HealthCheck))
 @given(
     tables=SET_UPS,
     ranks=st.sampled_from([2, 3]),

@@ -52,7 +52,7 @@ def test_what_does_not_repeat_is_named(checked):
 
 def test_bad_questions(checked, tmp_path, configure):
     """Are answered before much is trained, or with what the run said."""
-    with pytest.raises(RunError, match="kill_at=5 must be a step from 1 to 4"):
+    with pytest.raises(RunError, match="kill_at=5 must be a step from 2 to 4"):
         checked(steps=5, kill_at=5)
     with pytest.raises(RunError, match="holds something"):
         checked()
