@@ -66,7 +66,7 @@ def ranks():
             return json.loads(process.stdout.readline())
 
         yield run
-        process.stdin.close()
+        process.kill()  # children of other tests may hold its standard input open, and it would wait for its end
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def nursery(tmp_path_factory):
         yield found
         if found.child is not None:  # nobody let it go
             os.kill(found.child, signal.SIGKILL)
-        process.stdin.close()
+        process.kill()  # children of other tests may hold its standard input open, and it would wait for its end
 
 
 @pytest.fixture(scope="module")
