@@ -12,7 +12,7 @@ import torch
 
 from mlc_hooks import open_door
 from mlc_trainer import assembly, environment, events
-from mlc_trainer.branching import go_on, take_off_final
+from mlc_trainer.branching import go_on, let_go, take_off_final
 from mlc_trainer.catalogs import make_observers
 from mlc_trainer.config_files import as_data
 from mlc_trainer.directory import RunDirectory
@@ -285,7 +285,9 @@ class ExperimentManager:
                 **as_facts(self.resume_report),
                 config=as_data(self.config),
             )
-            return self._watched(record)
+            metrics = self._watched(record)
+            let_go(self._saving, self.directory.branch_file)
+            return metrics
 
     def _begin(self, checkpoint: Path | str | None) -> ResumeReport | None:
         if checkpoint is None:
