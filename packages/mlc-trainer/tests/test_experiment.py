@@ -457,7 +457,10 @@ def changed(trained_copy):
     [
         ({"model": {"options": {"channels": 2}}}, r"does not fit the model: 2 of another shape"),
         ({"loss": {"preset": None, "config": {"type": "dice"}}}, r"loss.config.dice_config = .* says None"),
-        ({"loss": {"config": {"dice_config": {"smooth": 1.0}}}}, r"says {'smooth': 1.0}, which a resume cannot change: .* begin a new run"),
+        (
+            {"loss": {"config": {"dice_config": {"smooth": 1.0}}}},
+            r"says {'smooth': 1.0}, which a resume cannot change: .* begin a new run",
+        ),
         ({"optimizer": {"name": "SGD", "options": {"lr": 0.1}}}, r"optimizer.name = 'AdamW' .* says 'SGD'"),
         ({"scheduler": {"name": "StepLR", "options": {"step_size": 2}}}, r"scheduler.every = None .* says 'step'"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -25,13 +25,13 @@ POINTERS = {"best", "final", "latest"}
 """Names that lead elsewhere from time to time."""
 
 
-def _names_one(_: object, __: object, value: object) -> None:
+def _names_one(_: object, __: object, value: Any) -> None:
     if not isinstance(value, str) or not value or value in POINTERS:
         msg = f"{value!r} is no checkpoint"
         raise ValueError(msg)
 
 
-def _counts(_: object, __: object, value: object) -> None:
+def _counts(_: object, __: object, value: Any) -> None:
     if type(value) is not int or value < 0:
         msg = f"{value!r} is no number of a checkpoint"
         raise ValueError(msg)

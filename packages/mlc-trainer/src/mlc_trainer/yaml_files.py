@@ -29,7 +29,8 @@ def load_yaml(text: str) -> Any:
 
     Raises:
         ConfigError: If PyYAML is not installed; names the extra that brings it.
-        ValueError: If it is no YAML, a key is there twice or is no text, it has a tag, an anchor or an alias, or is nested more than 100 deep.
+        ValueError: If it is no YAML, a key is there twice or is no text, it has a tag, an anchor or an alias, or is
+            nested more than 100 deep.
     """
     try:
         yaml = import_module("yaml")

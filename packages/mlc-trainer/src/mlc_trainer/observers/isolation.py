@@ -81,7 +81,6 @@ class Isolated:
             self._observer = None
             return None
 
-
     def _call(self, observer: Observer, moment: str, *facts: Any) -> Any:
         return getattr(observer, moment)(*facts)
 
