@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from mlc_core import CheckpointWarning, open_checkpoint
+from mlc_core import CheckpointNotFoundError, CheckpointWarning, open_checkpoint, open_storage
 from mlc_trainer import ExperimentManager, RunError
+from mlc_trainer.branching import read_branch
 
 
 @pytest.fixture
@@ -69,6 +70,9 @@ def test_what_was_given_up_does_not_stand_in_for_what_is_corrupt(begun, killer, 
         experiment.resume_training()
 
     assert ("epoch_1", 3) == (experiment.resume_report.checkpoint, experiment.resume_report.step)
+    corrupt, given_up = experiment.resume_report.passed_over
+    assert "model.safetensors" in corrupt
+    assert "epoch_3: is of the line that was given up" == given_up
 
 
 def test_run_that_began_from_a_checkpoint_of_another(trained, tmp_path, configure, killer, killed, monkeypatch):
@@ -93,6 +97,69 @@ def test_run_that_begins_anew_forgets_it(trained, tmp_path, configure, killer, k
             experiment.run(resume_from_checkpoint=source)
 
     assert not (tmp_path / "run/branch.json").exists()
+
+
+BRANCH = {"source": "epoch_1", "id": "x", "newest": 3}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"from": 1}, [], None, 1, {**BRANCH, "source": 1}, {**BRANCH, "source": ""}, {**BRANCH, "source": "latest"},
+        {**BRANCH, "source": "best"}, {**BRANCH, "id": None}, {**BRANCH, "newest": "3"}, {**BRANCH, "newest": True},
+        {**BRANCH, "newest": -1}, {**BRANCH, "pinned": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_decision_that_makes_no_sense_cannot_be_read(content, tmp_path):
+    """Whatever is wrong with it."""
+    file = tmp_path / "branch.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(RunError, match=r"branch.json does not say where the run was to go on; remove it"):
+        read_branch(file)
+
+
+def pins(run_dir):
+    """Return what is pinned."""
+    pointers = open_storage(str(run_dir / "checkpoints/model")).pointers()
+    return {entry for name, entry in pointers.items() if name.startswith("pin")}
+
+
+def test_source_stays_until_two_of_the_new_line_can_stand_in_for_it(begun, killer, killed):
+    """It is what there is to go on from if the first of them is corrupt; then retention has it again."""
+    assert {"epoch_1"} == pins(begun)
+    with pytest.raises(killed):
+        ExperimentManager.from_run(begun, observers=[killer(7)]).resume_training()
+    assert {"epoch_1"} == pins(begun)
+    ExperimentManager.from_run(begun).resume_training()
+
+    assert set() == pins(begun)
+
+
+def test_pin_of_somebody_else_is_left_alone(trained_copy, killer, killed):
+    """And one of ours goes with the decision that it was made for."""
+    experiment = ExperimentManager.from_run(trained_copy, observers=[killer(4)])
+    experiment.checkpoints.pin("epoch_1")
+    with pytest.raises(killed):
+        experiment.run(resume_from_checkpoint="epoch_1")
+    with pytest.raises(killed):
+        ExperimentManager.from_run(trained_copy, observers=[killer(7)]).run(resume_from_checkpoint="epoch_2")
+    assert {"epoch_1", "epoch_2"} == pins(trained_copy)
+    ExperimentManager.from_run(trained_copy).run(resume_from_checkpoint="epoch_3")
+
+    assert {"epoch_1"} == pins(trained_copy)
+
+
+def test_source_that_is_gone_is_named_with_the_way_out(begun):
+    """The file says why it is wanted."""
+    shutil.rmtree(begun / "checkpoints/model/epoch_1")
+    with pytest.raises(CheckpointNotFoundError, match=r"epoch_1.*branch.json says .* remove the file"):
+        ExperimentManager.from_run(begun).resume_training()
+    (begun / "branch.json").unlink()
+    experiment = ExperimentManager.from_run(begun)
+    experiment.resume_training()
+
+    assert "epoch_3" == experiment.resume_report.checkpoint
 
 
 def test_decision_that_cannot_be_read_is_no_guess(begun):

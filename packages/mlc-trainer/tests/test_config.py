@@ -276,6 +276,8 @@ def test_yaml_means_what_it_says(text, value):
         ("a.yaml", "1: 2\n", "line 1: the key 1 is no text; put it in quotes"),
         ("a.yaml", "a: [1\n", "is not YAML: while parsing a flow sequence"),
         ("a.yaml", "a: 1\n---\nb: 2\n", "is not YAML: expected a single document"),
+        ("a.yaml", "a: " + "[" * 100_000, "line 1: tables and lists lie more than 100 deep in each other"),
+        ("a.yaml", "- " * 100_000, "line 1: tables and lists lie more than 100 deep in each other"),
         ("a.yaml", "- 1\n", "holds list where tables of settings belong"),
         ("a.yaml", "modle: {}\n", "unknown key 'modle'. Did you mean 'model'"),
         ("a.json", '{"a": 1, "a": 2}', "is not JSON: the key 'a' is there twice"),

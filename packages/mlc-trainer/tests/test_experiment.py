@@ -30,6 +30,7 @@ from mlc_trainer import (
     RunError,
     read_journal,
 )
+from mlc_trainer.config_files import as_data
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.observers import metrics_of
 
@@ -455,8 +456,13 @@ def changed(trained_copy):
     ("tables", "message"),
     [
         ({"model": {"options": {"channels": 2}}}, r"does not fit the model: 2 of another shape"),
-        ({"loss": {"preset": None, "config": {"type": "dice"}}}, r"does not fit the loss: 2 unexpected: dice_weight"),
-        ({"optimizer": {"name": "SGD", "options": {"lr": 0.1}}}, r"holds the state of another optimizer"),
+        ({"loss": {"preset": None, "config": {"type": "dice"}}}, r"loss.config.dice_config = .* says None"),
+        (
+            {"loss": {"config": {"dice_config": {"smooth": 1.0}}}},
+            r"says {'smooth': 1.0}, which a resume cannot change: .* begin a new run",
+        ),
+        ({"optimizer": {"name": "SGD", "options": {"lr": 0.1}}}, r"optimizer.name = 'AdamW' .* says 'SGD'"),
+        ({"scheduler": {"name": "StepLR", "options": {"step_size": 2}}}, r"scheduler.every = None .* says 'step'"),
     ],
 )
 def test_checkpoint_that_does_not_fit_changes_nothing(tables, message, changed, unpack):
@@ -501,6 +507,50 @@ def test_changed_settings_and_data_are_said(trained_copy, changed):
     )
     with pytest.warns(ResumeWarning, match=pattern):
         experiment.resume_training()
+
+
+STEPS = {"name": "StepLR", "options": {"step_size": 2, "gamma": 0.5}}
+
+
+def test_settings_that_the_state_puts_back_are_those_of_the_checkpoint(configure, run_dir, tmp_path, bits):
+    """It is said of each, no bit is another, and no file has what was never used."""
+    plain = {"optimizer": {"options": {"lr": 0.01}}, "scheduler": STEPS}
+    other = {
+        "optimizer": {"options": {"lr": 0.5}},
+        "scheduler": {**STEPS, "options": {"step_size": 1, "gamma": 0.1}},
+        "loss": {"preset": "default_segmentation", "config": {"dice_weight": 0.1}},
+    }
+    ExperimentManager(configure(**plain), tmp_path / "whole").run()
+    ExperimentManager(configure(**plain, training={"num_epochs": 1}), run_dir).run()
+    experiment = ExperimentManager(configure(**other), run_dir)
+    with pytest.warns(ResumeWarning, match="optimizer.options.lr is 0.01, as in the checkpoint, and not 0.5"):
+        experiment.run(resume_from_checkpoint="latest")
+    written = json.loads((run_dir / "config.json").read_text())
+    rows = {key: said for kind, key, said in experiment.resume_report.rows() if kind == "kept"}
+
+    assert bits(tmp_path / "whole")[0]["model.safetensors"] == bits(run_dir)[0]["model.safetensors"]
+    assert json.loads((tmp_path / "whole/config.json").read_text()) == written
+    assert written == json.loads(json.dumps(as_data(experiment.config)))
+    assert "0.01: the checkpoint's holds, not 0.5" == rows["optimizer.options.lr"]
+    assert {*rows} == {
+        "loss.config.dice_weight", "optimizer.options.lr", "scheduler.options.gamma", "scheduler.options.step_size"
+    }  # fmt: skip
+    assert experiment.resume_report.to_the_bit
+
+
+def test_restart_with_the_first_configuration_goes_on_to_the_end_of_an_extended_run(configure, run_dir, caplog):
+    """The larger number of epochs holds, in the run's configuration too, and it is said."""
+    ExperimentManager(configure(training={"num_epochs": 1}), run_dir).run()
+    ExperimentManager.from_run(run_dir).resume_training(1)
+    file = run_dir / "config.json"
+    data = json.loads(file.read_text())
+    data["training"]["num_epochs"] = 3
+    file.write_text(json.dumps(data))
+    experiment = ExperimentManager(configure(training={"num_epochs": 1}), run_dir)
+    experiment.run(resume_from_checkpoint="latest")
+
+    assert 3 == experiment.engine.position.epoch == json.loads(file.read_text())["training"]["num_epochs"]
+    assert "training.num_epochs = 1 is less than the 3" in caplog.text
 
 
 def test_changed_threads_are_said(trained_copy, changed):

@@ -1,10 +1,15 @@
 """Callbacks with numbers of their own: rates, gradients, speed."""
 
+import time
+
 import pytest
+import torch
 
 from mlc_trainer import ConfigError, ExperimentManager, Monitor, TrainingManager, callbacks, from_data, read_journal
+from mlc_trainer.engine import Position
 from mlc_trainer.observers.isolation import isolate
 from mlc_trainer.observers.learning_rates import LearningRates
+from mlc_trainer.observers.throughput import Throughput
 from mlc_trainer.testing import ObserverContract
 
 SPEED = {"samples_per_second", "steps_per_second", "data_wait"}
@@ -83,6 +88,24 @@ def test_speed_is_logged(steps_of):
         assert 4 * line["steps_per_second"] == pytest.approx(line["samples_per_second"])
 
 
+def test_what_others_do_with_numbers_is_no_waiting():
+    """The clock goes on when the numbers were told, not while they are."""
+    speed, start = Throughput(), Position()
+    speed.run_started(None, start)
+    speed.step_began(start, 4)
+    speed.step_ended(start)
+    speed.numbers(None, {})
+    time.sleep(0.2)
+    speed.step_logged(start, {})
+    begun = time.perf_counter()
+    speed.step_began(start, 4)
+    longest = time.perf_counter() - begun
+    speed.step_ended(start)
+    found = speed.numbers(None, {})
+
+    assert found["data_wait"] * 4 / found["samples_per_second"] <= longest + 0.1
+
+
 def test_monitors_change_no_bit(plain, configure, tmp_path, bits):
     """They only look."""
     names = [{"name": name} for name in ("lr_monitor", "gradient_norm", "throughput")]
@@ -118,6 +141,28 @@ def test_monitor_that_fails_has_no_numbers_and_harms_nothing(steps_of, caplog):
 
     assert {"loss", "lr"} <= lines[-1].keys()
     assert "callback 'brittle' (Failing) failed at numbers and is told nothing more" in caplog.text
+
+
+@pytest.mark.parametrize("found", [[1.0], {"mine": "much"}, {"mine": None}, 3.0, False, 0])
+def test_isolated_monitor_without_numbers_is_told_nothing_more(found, caplog):
+    """What it returns is looked at where its failures are caught."""
+    monitor = LearningRates()
+    monitor.numbers = lambda *_: found
+    apart = isolate("brittle", monitor)
+
+    assert [{}, {}] == [apart.numbers(None, {}) for _ in range(2)]
+    assert 1 == caplog.text.count("callback 'brittle' (LearningRates) failed at numbers and is told nothing more")
+
+
+def test_isolated_monitor_cannot_spoil_the_journal(steps_of, caplog):
+    """Names that the journal has for its own are left out, and that is said once; numbers of any kind are floats."""
+    monitor = LearningRates()
+    told = {"event": 1, "epoch": 2, "step": 3, "at": 4, "mine": torch.tensor(5)}
+    monitor.numbers = lambda *_: told
+    lines = steps_of(watching=[isolate("rude", monitor)], training={"log_every": 1, "num_epochs": 1})
+
+    assert [(1, 5.0)] * 3 == [(line["epoch"], line["mine"]) for line in lines]
+    assert 1 == caplog.text.count("callback 'rude' has a number named 'epoch'")
 
 
 def test_monitor_cannot_replace_what_was_measured(steps_of):

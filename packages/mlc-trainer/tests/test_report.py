@@ -100,7 +100,7 @@ def test_restarts_are_marked_and_told(configure, tmp_path, killer, killed):
     assert "Stopped in epoch 3, at step 7: Killed" in stopped.text
     assert [] == stopped.all("line", **{"class": "restart"})
     assert 4 == len(page.all("line", **{"class": "restart"}))
-    assert "Resumed from epoch_2 in epoch 2, at step 6" in page.text
+    assert "Resumed from epoch_2 in epoch 3 (first batch), at step 6" in page.text
     assert "Everything was as before." in page.text
 
 

@@ -187,6 +187,21 @@ def test_git_tells_commit_and_changes(repository):
     assert {"git.commit": commit, "git.changes": "some"} == git_state(repository)
 
 
+def test_git_is_asked_about_the_directory_and_tells_no_commit_that_is_none(tmp_path, repository, monkeypatch):
+    """Whatever a hook of another repository has set."""
+    expected = git_state(repository)
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init")
+    assert {} == git_state(other)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / "index"))
+
+    assert expected == git_state(repository)
+    assert {} != expected
+
+
 def test_without_git_or_repository_nothing_is_told(tmp_path, repository, monkeypatch):
     """And nothing fails: not in a directory that is gone, not with a git that cannot be run or hangs."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

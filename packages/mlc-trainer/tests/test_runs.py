@@ -101,7 +101,7 @@ def test_resumed_run_tells_its_restarts(configure, run_dir, killer, killed):
     (restart,) = run.timeline.restarts
 
     assert "finished" == run.state
-    assert (1, 3, 1.0, "epoch_1") == (restart.epoch, restart.step, restart.place, restart.source)
+    assert (2, 0, 3, 1.0, "epoch_1") == (restart.epoch, restart.batch, restart.step, restart.place, restart.source)
     assert ["training.seed was 0, is 5"] == restart.differences
 
 

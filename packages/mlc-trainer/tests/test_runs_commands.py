@@ -111,7 +111,7 @@ def test_show_tells_what_stopped_it_and_where_it_went_on(mlc, configure, tmp_pat
 
     assert "run: stopped" in stopped
     assert "error    Killed" in stopped
-    assert "resumed  from epoch_1 in epoch 1, step 3, 20" in done
+    assert "resumed  from epoch_1 in epoch 2 (first batch), step 3, 20" in done
     assert "error" not in done
 
 

@@ -117,6 +117,49 @@ def test_other_threads_are_reported_and_not_interrupted(caplog):
     assert [1, 2] == found
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_watches_may_end_in_any_order(first):
+    """No handler is left behind, and the one that goes on can still be interrupted."""
+    go = threading.Event()
+
+    def batches():
+        yield 1
+        go.wait(60)
+
+    open_ones = [Watchdog(timeout=0.3, on_stuck="stop").watch(batches(), loader="x", epoch=0) for _ in range(2)]
+    for one in open_ones:
+        next(one)
+    open_ones.pop(first).close()
+    with pytest.raises(LoaderStuckError, match="batch 1 of epoch 1 of the x loader"):
+        next(open_ones[0])
+
+    assert signal.SIG_DFL == signal.getsignal(SIGNAL)
+
+
+def test_watch_may_end_in_another_thread():
+    """What is left then does nothing, and goes with the next signal or watch."""
+    before, caught = signal.getsignal(SIGNAL), []
+    dog = Watchdog(timeout=60, on_stuck="stop")
+    one = dog.watch(iter([1, 2]), loader="x", epoch=0)
+    next(one)
+
+    def end():
+        try:
+            one.close()
+        except BaseException as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    thread.join()
+    os.kill(os.getpid(), SIGNAL)
+
+    assert [] == caught
+    assert before == signal.getsignal(SIGNAL)
+    assert [1, 2] == list(dog.watch(iter([1, 2]), loader="x", epoch=0))
+    assert before == signal.getsignal(SIGNAL)
+
+
 def test_worker_that_died_is_told(caplog):
     """With its exit status."""
 

@@ -103,4 +103,4 @@ class PreemptedError(MlcError, RuntimeError):
 
 
 class ResumeWarning(UserWarning):
-    """The run goes on, and something is not as it was: the rest need not be equal to the bit."""
+    """The run goes on, and something is not as it was, or does not have the effect that it was to have."""

@@ -12,7 +12,7 @@ import torch
 
 from mlc_hooks import open_door
 from mlc_trainer import assembly, environment, events
-from mlc_trainer.branching import go_on, take_off_final
+from mlc_trainer.branching import go_on, let_go, take_off_final
 from mlc_trainer.catalogs import make_observers
 from mlc_trainer.config_files import as_data
 from mlc_trainer.directory import RunDirectory
@@ -183,7 +183,9 @@ class ExperimentManager:
             MismatchError: If it does not fit what the configuration builds. Nothing was changed.
         """
         self.setup()
-        return self._saving.restore(checkpoint)
+        report = self._saving.restore(checkpoint)
+        self.config = self._saving.config
+        return report
 
     def save_checkpoint(self, path: Path | str | None = None, *, is_best: bool = False) -> Path | str:
         """Save where training stands, whatever the strategy says, and return where that is.
@@ -271,8 +273,9 @@ class ExperimentManager:
                     msg = f"training ended early: {self._stopping.reason}; begin a run with a larger patience"
                     raise RunError(msg)
                 total = self.engine.position.epoch + more
-            total = self.config.training.num_epochs if total is None else total
-            self._lay_out(total)
+            planned = self.config.training.num_epochs if checkpoint is None else self._read_planned()
+            total = planned if total is None else total
+            self._lay_out(total, max(total, planned))
             if self.engine.position.epoch < total:
                 take_off_final(self._saving)
             record = RunRecord(
@@ -284,7 +287,9 @@ class ExperimentManager:
                 **as_facts(self.resume_report),
                 config=as_data(self.config),
             )
-            return self._watched(record)
+            metrics = self._watched(record)
+            let_go(self._saving, self.directory.branch_file)
+            return metrics
 
     def _begin(self, checkpoint: Path | str | None) -> ResumeReport | None:
         if checkpoint is None:
@@ -303,15 +308,26 @@ class ExperimentManager:
             self.directory.branch_file.unlink(missing_ok=True)  # of a run that was given up before it saved anything
             return None
         report = go_on(self._saving, checkpoint, self.directory.branch_file)
+        self.config = self._saving.config
         if self._world.is_first:
             warn_of_differences(report, depth=4)
         return report
 
-    def _lay_out(self, total: int) -> None:
-        """Make sure that *total* epochs can be trained, and write down what is going to be."""
+    def _read_planned(self) -> int:
+        """Return how many epochs there are to be: no fewer than the run was extended to."""
+        file, given = self.directory.config_file, self.config.training.num_epochs
+        written = self._world.first(lambda: self.directory.read_config().training.num_epochs if file.is_file() else 0)
+        if written > given:
+            log.warning(
+                "training.num_epochs = %d is less than the %d that %s has; the larger one holds", given, written, file
+            )
+        return max(written, given)
+
+    def _lay_out(self, total: int, planned: int) -> None:
+        """Make sure that *total* epochs can be trained, and write down that *planned* ones are going to be."""
         training = self.config.training
         check_horizon(self.config.scheduler, self.engine.rate, epochs=total, steps_per_epoch=len(self._training))
-        training = attrs.evolve(training, num_epochs=max(total, training.num_epochs))
+        training = attrs.evolve(training, num_epochs=planned)
         self.config = attrs.evolve(self.config, training=training)
         self._saving.config = self.config
         self._world.first(self._write_down)

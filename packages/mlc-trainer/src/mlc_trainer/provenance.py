@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Provenance", "factories_of", "git_state"]
 
 OURS = ("mlc_hooks", "mlc_core", "mlc_losses", "mlc_trainer")
+ELSEWHERE = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
+"""What git sets for its hooks, and then would look at instead of the directory that it is asked about."""
 PATIENCE = 5.0
 """Seconds that git may take."""
 
@@ -70,19 +72,20 @@ def git_state(place: Path) -> dict[str, str]:
 
     Files that git does not track count for nothing. The network is not used, and nothing is written.
     """
+    inherited = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     quiet = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     command = ["git", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch"]
     command += ["--untracked-files=no", "--no-renames", "--no-ahead-behind"]
     try:
         done = subprocess.run(
-            command, cwd=place, env={**os.environ, **quiet}, stdin=subprocess.DEVNULL, capture_output=True,
+            command, cwd=place, env={**inherited, **quiet}, stdin=subprocess.DEVNULL, capture_output=True,
             timeout=PATIENCE, check=True, text=True, errors="replace",
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return {}
     lines = done.stdout.splitlines()
     commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), None)
-    if commit is None:
+    if commit in {None, "(initial)"}:  # no repository, or one without a commit yet
         return {}
     changed = any(not line.startswith("#") for line in lines)
     return {"git.commit": commit, "git.changes": "some" if changed else "none"}

@@ -89,7 +89,7 @@ def _headline(run: Run) -> Iterator[Markup]:
     facts.append(("epochs", str(run.done), f"of {run.planned}" if run.planned else ""))
     each = f"{duration(timeline.seconds_per_epoch)} an epoch" if timeline.seconds_per_epoch is not None else ""
     facts.append(("trained for", duration(timeline.seconds), each))
-    where = ", ".join(f"in epoch {one.epoch}" for one in timeline.restarts[-3:])
+    where = ", ".join(f"in {one.where}" for one in timeline.restarts[-3:])
     facts.append(("restarts", str(len(timeline.restarts)), where))
     size = human_size(sum(one.size for one in run.checkpoints)) if run.checkpoints else ""
     facts.append(("checkpoints kept", str(len(run.checkpoints)), size))
@@ -213,7 +213,7 @@ def _environment(run: Run) -> Markup | None:
         told.append(
             tag(
                 "div",
-                tag("h3", f"Resumed from {one.source} in epoch {one.epoch}, at step {one.step}{at}"),
+                tag("h3", f"Resumed from {one.source} in {one.where}, at step {one.step}{at}"),
                 what,
                 tag("p", f"The rest: {one.verdict}.") if one.verdict else "",
                 tag("details", tag("summary", "What was restored"), _plain_table(details)) if details else "",

@@ -20,6 +20,8 @@ __all__ = ["Difference", "ResumeReport", "as_facts", "compare", "report_resume"]
 
 TOLD = ("git.", "plugins.")
 """What is told when it changes, and alone is no reason to expect other bits."""
+KEPT = ("loss.", "optimizer.", "scheduler.")
+"""Settings of which the checkpoint's holds, whatever the configuration says: they are restored with its state."""
 SAID = {"last_epoch": "at", "scale": "scale", "n_averaged": "steps averaged", "best": "best", "waited": "waited"}
 """Numbers in a state that tell a person where it stands."""
 REBUILT = {
@@ -29,7 +31,8 @@ REBUILT = {
 """What no checkpoint holds, and why it need not."""
 COMPARED = {
     "environment": "compared, not restored",
-    "experiment": "compared, not restored: what the configuration says now holds",
+    "experiment": "compared, not restored: of optimizer, scheduler and loss the checkpoint's holds, of all else what "
+    "the configuration says now",
     "manager": "compared, not restored: what the manager is told now holds",
 }
 ABSENT = "the run has none"
@@ -48,8 +51,12 @@ class Difference:
     now: Any
     matters: bool
     """Whether other bits are to be expected for it."""
+    kept: bool = False
+    """Whether *before* holds, and *now* has no effect: the checkpoint's state puts it back."""
 
     def __str__(self) -> str:
+        if self.kept:
+            return f"{self.key} is {self.before}, as in the checkpoint, and not {self.now}"
         return f"{self.key} was {self.before}, is {self.now}"
 
 
@@ -84,7 +91,9 @@ class ResumeReport:
         if not self.to_the_bit:
             keys = ", ".join(one.key for one in self.differences if one.matters)
             return f"need not be equal to the bit: {keys}"
-        return "expected to be equal to the bit" + (", if the code still does the same" if self.differences else "")
+        return "expected to be equal to the bit" + (
+            ", if the code still does the same" if not all(one.kept for one in self.differences) else ""
+        )
 
     def as_data(self) -> dict[str, Any]:
         """Return the report as plain data."""
@@ -96,6 +105,10 @@ class ResumeReport:
         yield from (("restored", name, detail) for name, detail in self.restored.items())
         yield from (("not restored", name, why) for name, why in self.not_restored.items())
         for one in self.differences:
+            if one.kept:
+                said = f"{setting(one.before)}: the checkpoint's holds, not {setting(one.now)}"
+                yield "kept", one.key, said
+                continue
             yield "changed" if one.matters else "told", one.key, f"{setting(one.before)} -> {setting(one.now)}"
         yield "the rest", "", self.verdict
 
@@ -112,7 +125,13 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[Diffe
     """Return what differs between *before* and *now*, by key."""
     keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     return [
-        Difference(key=key, before=before.get(key), now=now.get(key), matters=_matters(key, before, now))
+        Difference(
+            key=key,
+            before=before.get(key),
+            now=now.get(key),
+            matters=_matters(key, before, now),
+            kept=key.startswith(KEPT),
+        )
         for key in keys
     ]
 
@@ -120,7 +139,7 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[Diffe
 def _matters(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     if key.startswith("packages."):
         return key in before and key in now  # of one that is known at one time only nothing can be said
-    return not key.startswith(TOLD)
+    return not key.startswith(TOLD + KEPT)
 
 
 def report_resume(

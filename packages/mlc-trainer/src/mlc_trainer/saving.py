@@ -21,6 +21,7 @@ from mlc_core.restore import Restored, restore
 from mlc_trainer import environment
 from mlc_trainer.config_files import as_data, settings_that_matter
 from mlc_trainer.errors import ResumeWarning
+from mlc_trainer.kept_settings import keep_settings
 from mlc_trainer.measure import take_up
 from mlc_trainer.provenance import Provenance, factories_of
 from mlc_trainer.resume_report import ResumeReport, report_resume
@@ -135,10 +136,12 @@ class RunCheckpoints:
         Raises:
             CheckpointNotFoundError: If there is none, or it was not saved by a run.
             CorruptCheckpointError: If it was changed.
-            MismatchError: If it does not fit. Nothing was changed.
+            MismatchError: If it does not fit. Nothing was changed, unless there are several processes and what does not
+                fit is a setting that the checkpoint's state cannot put back.
         """
         engine, is_path = self.engine, "/" in str(checkpoint)
         found = self._load(checkpoint) if engine.world.size == 1 else self._load_together(checkpoint)
+        said, self.config = self.config, keep_settings(self.config, found.state, where=found.saved.name)
         take_up(engine.optimizer)
         self.source = checkpoint if is_path else found.saved.name
         is_here = found.saved.id in {one.id for one in self.manager.list_checkpoints()}
@@ -149,7 +152,7 @@ class RunCheckpoints:
             found.state,
             position=engine.position,
             before={**settings_that_matter(found.state["experiment"]), **found.state["environment"]},
-            now={**settings_that_matter(as_data(self.config)), **self.environment()},
+            now={**settings_that_matter(as_data(said)), **self.environment()},
             passed_over=found.passed_over,
         )
 
@@ -158,6 +161,7 @@ class RunCheckpoints:
         is_path = "/" in str(checkpoint)
         reader = open_checkpoint(checkpoint) if is_path else CheckpointReader(self.manager.storage, found.saved)
         check_parts(found.state, self.parts, where=reader.location)
+        keep_settings(self.config, found.state, where=reader.location)
         restore(reader, found.state, strict=True, items=self.parts, **self._trained)
         return found
 
@@ -267,6 +271,9 @@ def restore_owned(
 
 def warn_of_differences(report: ResumeReport, *, depth: int) -> None:
     """Warn, as of the caller *depth* calls up, where a resume need not lead to the same bits."""
+    kept = [str(one) for one in report.differences if one.kept]
+    if kept:
+        warnings.warn(f"going on from {report.checkpoint}: {'; '.join(kept)}", ResumeWarning, stacklevel=depth + 1)
     changed = [str(one) for one in report.differences if one.matters]
     if changed:
         what = f"going on from {report.checkpoint}, and the rest need not be equal to the bit"

@@ -37,6 +37,9 @@ class Restart:
     """A place where the run was resumed."""
 
     epoch: int
+    """The one that it went on in, from 1."""
+    batch: int | None = None
+    """Batches of it that were trained on; None in a journal that does not say, whose *epoch* may be the one before."""
     step: int
     place: float
     """In epochs that had ended by then, with the part of the one under way."""
@@ -51,6 +54,11 @@ class Restart:
     """Each that did not, and why."""
     verdict: str | None = None
     """Whether the rest was expected to be equal to the bit, in words."""
+
+    @property
+    def where(self) -> str:
+        """Return the epoch in words, and whether it began there."""
+        return f"epoch {self.epoch}" + (" (first batch)" if self.batch == 0 else "")
 
 
 @attrs.frozen
@@ -160,9 +168,11 @@ def _epoch(line: Mapping[str, Any], seconds: float | None) -> EpochRecord:
 
 
 def _restart(line: Mapping[str, Any], place: float) -> Restart:
-    changed = line.get("differences")
+    changed, batch = line.get("differences"), line.get("batch")
+    told = isinstance(batch, int) and batch >= 0
     return Restart(
-        epoch=line["epoch"],
+        epoch=line["epoch"] + (1 if told and not batch else 0),  # a line between two epochs has the one that ended
+        batch=batch if told else None,
         step=line["step"],
         place=place,
         source=_text(line.get("from")) or "a checkpoint",

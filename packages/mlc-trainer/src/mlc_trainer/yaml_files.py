@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlc_trainer.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = ["load_yaml"]
 
+DEPTH = 100
+"""How deep tables and lists may lie in each other: far more than any configuration needs."""
 NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
 BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
@@ -24,7 +29,8 @@ def load_yaml(text: str) -> Any:
 
     Raises:
         ConfigError: If PyYAML is not installed; names the extra that brings it.
-        ValueError: If it is no YAML, a key is there twice or is no text, or it has a tag, an anchor or an alias.
+        ValueError: If it is no YAML, a key is there twice or is no text, it has a tag, an anchor or an alias, or is
+            nested more than 100 deep.
     """
     try:
         yaml = import_module("yaml")
@@ -32,16 +38,20 @@ def load_yaml(text: str) -> Any:
         msg = "YAML needs PyYAML, which is not installed: pip install 'mlc-trainer[yaml]', or write TOML or JSON"
         raise ConfigError(msg) from error
     try:
-        events = list(yaml.parse(text, Loader=yaml.SafeLoader))
-        _refuse_what_is_not_plain(events, yaml)
+        _refuse_what_is_not_plain(yaml.parse(text, Loader=yaml.SafeLoader), yaml)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     return None if node is None else _construct(node)
 
 
-def _refuse_what_is_not_plain(events: list[Any], yaml: Any) -> None:
-    for event in events:
+def _refuse_what_is_not_plain(events: Iterable[Any], yaml: Any) -> None:
+    depth = 0
+    for event in events:  # as they are read: nothing behind what is refused is looked at
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            msg = f"{_place(event)}: tables and lists lie more than {DEPTH} deep in each other"
+            raise ValueError(msg)
         what = None
         if isinstance(event, yaml.AliasEvent):
             what = f"the alias *{event.anchor}"

@@ -120,7 +120,7 @@ def headline(run: Run) -> str:
         more = [f"not as it was: {what}" for what in one.differences]
         if one.verdict is not None:
             more = [f"restored: {', '.join(one.restored)}", *more, f"the rest: {one.verdict}"]
-        said.append(f"{'resumed':8} from {one.source} in epoch {one.epoch}, step {one.step}{at}")
+        said.append(f"{'resumed':8} from {one.source} in {one.where}, step {one.step}{at}")
         said += [f"{'':10} {line}" for line in more]
     return "\n".join([*said, *(f"{'problem':8} {one}" for one in run.problems)])
 

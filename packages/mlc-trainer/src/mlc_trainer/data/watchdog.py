@@ -78,8 +78,9 @@ class _Watch:
     def watching(self) -> Iterator[None]:
         self._waiter = threading.get_ident()
         interrupts = self._stops and threading.current_thread() is threading.main_thread()
-        before = signal.signal(SIGNAL, self._hear) if interrupts else None
         self._stops = interrupts
+        if interrupts:
+            EAR.add(self)
         thread = threading.Thread(target=self._look, name=f"watchdog of the {self._loader} loader", daemon=True)
         thread.start()
         try:
@@ -90,8 +91,8 @@ class _Watch:
         finally:
             self._over.set()
             if interrupts:
-                signal.signal(SIGNAL, before)
-            if not sys.is_finalizing():
+                EAR.remove(self)
+            if not sys.is_finalizing() and thread is not threading.current_thread():
                 thread.join(1.0)
 
     # ------------------------------------------------------------------ in a thread of its own
@@ -142,9 +143,49 @@ class _Watch:
 
     # ------------------------------------------------------------------ in the thread that waits
 
-    def _hear(self, _: int, __: FrameType | None) -> None:
-        if self._stuck is not None and self.waiting == self._stuck.batch:  # else it came at the last moment
-            raise self._stuck
+    @property
+    def stuck(self) -> LoaderStuckError | None:
+        """What to raise now in the thread that waits."""
+        stuck = self._stuck
+        return stuck if stuck is not None and self.waiting == stuck.batch else None  # else it came at the last moment
+
+
+class _Ear:
+    """Hears the signal for all watches that may interrupt, however many there are and in whatever order they end.
+
+    Handlers are set in the main thread only. Where the last watch ends in another, the handler stays, is nobody's, and
+    passes on what it hears until the main thread can take it off.
+    """
+
+    def __init__(self) -> None:
+        self._watches: list[_Watch] = []
+        self._before: Any = signal.SIG_DFL
+
+    def add(self, watch: _Watch) -> None:
+        self._watches.append(watch)
+        if signal.getsignal(SIGNAL) != self._hear:
+            self._before = signal.signal(SIGNAL, self._hear)
+
+    def remove(self, watch: _Watch) -> None:
+        self._watches.remove(watch)
+        self._take_off()
+
+    def _take_off(self) -> None:
+        if self._watches or threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(SIGNAL) == self._hear:  # else somebody has set another since
+            signal.signal(SIGNAL, signal.SIG_DFL if self._before is None else self._before)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        stuck = next((one.stuck for one in self._watches if one.stuck is not None), None)
+        if stuck is not None:
+            raise stuck
+        self._take_off()
+        if callable(self._before):
+            self._before(number, frame)
+
+
+EAR = _Ear()
 
 
 def _describe(workers: Sequence[Any]) -> str:

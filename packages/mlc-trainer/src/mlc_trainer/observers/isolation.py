@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlc_trainer.observers.journal import NO_METRICS
 from mlc_trainer.observers.protocol import Monitor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from mlc_trainer.engine import Engine, Position
     from mlc_trainer.observers.protocol import Observer, RunRecord
@@ -69,7 +71,7 @@ class Isolated:
         if self._observer is None:
             return None
         try:
-            return getattr(self._observer, moment)(*facts)
+            return self._call(self._observer, moment, *facts)
         except (Exception, SystemExit) as failure:
             kind = type(self._observer).__qualname__
             log.warning(
@@ -79,9 +81,16 @@ class Isolated:
             self._observer = None
             return None
 
+    def _call(self, observer: Observer, moment: str, *facts: Any) -> Any:
+        return getattr(observer, moment)(*facts)
+
 
 class IsolatedMonitor(Isolated):
-    """The same for one that has numbers: once it failed, it has none."""
+    """The same for one that has numbers: once it failed, or what it returned are none, it has none."""
+
+    def __init__(self, name: str, observer: Observer) -> None:
+        super().__init__(name, observer)
+        self._refused: set[str] = set()
 
     def step_began(self, position: Position, samples: int) -> None:
         """Tell."""
@@ -90,7 +99,22 @@ class IsolatedMonitor(Isolated):
     def numbers(self, engine: Engine, values: Mapping[str, float]) -> Mapping[str, float]:
         """Ask."""
         found: Mapping[str, float] | None = self._tell("numbers", engine, values)
-        return found or {}
+        return {} if found is None else found
+
+    def _call(self, observer: Observer, moment: str, *facts: Any) -> Any:
+        """Hold numbers against what they must be where a failure is the monitor's own."""
+        found = super()._call(observer, moment, *facts)
+        return self._check(found) if moment == "numbers" else found
+
+    def _check(self, found: Any) -> Mapping[str, float]:
+        if not isinstance(found, Mapping):
+            msg = f"numbers() returned {type(found).__qualname__} where a mapping from names to numbers belongs"
+            raise TypeError(msg)
+        for name in (taken := NO_METRICS & found.keys()) - self._refused:
+            log.warning("callback %r has a number named %r, as the journal names its own; it is left out",
+                self._name, name)  # fmt: skip
+        self._refused |= taken
+        return {str(name): float(value) for name, value in found.items() if name not in taken}
 
 
 def isolate(name: str, observer: Observer) -> Isolated:

@@ -73,7 +73,7 @@ class Journal:
             kept.append({"event": "started", **begun})
         else:
             changed = list(run.differences)
-            facts = {"from": run.resumed_from, "differences": changed, **_facts(run.resume)}
+            facts = {"batch": position.batch, "from": run.resumed_from, "differences": changed, **_facts(run.resume)}
             kept.append({"event": "resumed", **begun, **facts})
         self._replace(kept)
 

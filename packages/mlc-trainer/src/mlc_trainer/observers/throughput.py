@@ -55,7 +55,8 @@ class Throughput:
         return found
 
     def step_logged(self, position: Position, values: Mapping[str, float]) -> None:
-        """Do nothing."""
+        """Do not count what comes between two steps."""
+        self._mark = time.perf_counter()
 
     def epoch_ended(self, position: Position, metrics: Mapping[str, float]) -> None:
         """Do not count what comes between two steps."""
