@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -309,3 +311,25 @@ def test_observer_that_leaves_the_model_in_evaluation_mode_changes_no_bit(config
 
     assert whole(**tables) == bits(run_dir)
     assert 0 == int(experiment.engine.model.layers[1].num_batches_tracked)
+
+
+SCRIPT = """
+import json, sys
+from mlc_trainer import ExperimentManager, from_data
+experiment = ExperimentManager(from_data(json.loads(sys.argv[1])), sys.argv[2])
+experiment.setup()
+next(experiment.training_batches.epoch(0))
+if sys.argv[3] == "trained":
+    experiment.run()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("until", ["begun", "trained"])
+def test_a_program_that_holds_its_experiment_ends(until, tmp_path, plain):
+    """The processes that load ignore SIGTERM, by which Python ends them at exit; they are ended before."""
+    words = [json.dumps(plain(data={"workers": 2}, training={"num_epochs": 1})), str(tmp_path / "run"), until]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *words], env=environment, check=False, timeout=60)
+
+    assert 0 == done.returncode

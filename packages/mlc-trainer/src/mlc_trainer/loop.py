@@ -88,6 +88,9 @@ class Loop:
             except BaseException as error:
                 self._save_before_the_end(error)
                 raise
+            finally:
+                self._training.close()
+                self._validation.close()
         if self._checkpoints.at is not None and not self._engine.position.batch:
             self._checkpoints.manager.set_pointer("final", self._checkpoints.at)
         return self._checkpoints.metrics

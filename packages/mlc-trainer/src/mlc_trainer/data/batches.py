@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -116,6 +118,7 @@ class Batches:
             pin_memory=pin_memory,
             worker_init_fn=_leave_signals_to_the_main_process,
         )
+        weakref.finalize(self, _end_workers, self._loader, os.getpid())  # at exit, too, where nobody asks for it
 
     def __len__(self) -> int:
         """Return how many batches an epoch has."""
@@ -130,8 +133,25 @@ class Batches:
         self._plan.epoch, self._plan.first = epoch, first
         return iter(self._loader)
 
+    def close(self) -> None:
+        """End the processes that load, if there are any; the next epoch starts others."""
+        _end_workers(self._loader, os.getpid())
+
 
 def _leave_signals_to_the_main_process(_: int) -> None:
     """A worker that dies of the group's SIGTERM takes the batch with it that the last save waits for."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_workers(loader: DataLoader[Any], owner: int) -> None:
+    """End the processes of *loader* that *owner* started: they ignore SIGTERM, for which Python would wait at exit."""
+    iterator: Any = getattr(loader, "_iterator", None)  # torch has no public way
+    loader._iterator = None  # noqa: SLF001
+    if iterator is None or os.getpid() != owner:
+        return
+    iterator._shutdown_workers()  # noqa: SLF001
+    for worker in iterator._workers:  # noqa: SLF001
+        if worker.is_alive():  # it hangs
+            worker.kill()
+            worker.join()
