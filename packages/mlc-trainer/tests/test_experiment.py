@@ -759,9 +759,10 @@ def test_automatic_device_is_the_cpu_where_there_is_no_other(configure, monkeypa
     assert torch.device("cpu") == assembly.pick_device("auto")
     asked = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)  # as in the second of several processes
     monkeypatch.setattr(torch, "empty", lambda *_, device: asked.append(device))
-    assert torch.device("cuda") == assembly.pick_device("auto")
-    assert [torch.device("cuda")] == asked
+    assert torch.device("cuda:1") == assembly.pick_device("auto")
+    assert [torch.device("cuda:1")] == asked
 
 
 def test_metrics_of_somebody_else(configure, run_dir):
