@@ -261,7 +261,7 @@ def test_loaders_that_are_not_ours_are_shared_out_too(configure, tmp_path):
 
 SET_UPS = st.fixed_dictionaries(
     {
-        "model": st.sampled_from([{"factory": "tiny:Net"}, {"factory": "tiny:Wide"}, {"factory": "tiny:Renormed"}]),
+        "model": st.sampled_from([{"factory": "tiny:Net"}, {"factory": "tiny:Renormed"}]),
         "training": st.sampled_from(
             [
                 {},
@@ -279,7 +279,7 @@ SET_UPS = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=max(4, EXAMPLES // 6), suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=max(3, EXAMPLES // 10), suppress_health_check=list(HealthCheck))
 @given(
     tables=SET_UPS,
     ranks=st.sampled_from([2, 3]),
