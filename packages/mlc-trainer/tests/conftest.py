@@ -167,6 +167,18 @@ def bits():
     return read
 
 
+@pytest.fixture
+def whole(plain, tmp_path, bits):
+    """Return the bits of a run that nothing disturbs."""
+
+    def train(**tables):
+        config, directory = from_data(json.loads(json.dumps(plain(**tables)))), tmp_path / "whole"
+        ExperimentManager(config, directory).run()
+        return bits(directory)
+
+    return train
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, configure):
     """A run that is complete, to look at; `trained_copy` is for changing."""

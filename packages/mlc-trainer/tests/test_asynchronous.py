@@ -1,7 +1,6 @@
 """Saves in the background: the same bits, told when they are durable, waited for where it matters."""
 
 import errno
-import json
 import os
 import signal
 import threading
@@ -9,7 +8,7 @@ import threading
 import pytest
 
 from mlc_core import DiskFullError, open_checkpoint
-from mlc_trainer import ExperimentManager, PreemptedError, from_data, read_journal
+from mlc_trainer import ExperimentManager, PreemptedError, read_journal
 
 LATER = {"save_strategy": "interval", "strategy_options": {"every": 2, "unit": "steps"}, "asynchronous": True}
 SAVED = [2, 3, 4, 6, 8, 9]
@@ -20,18 +19,6 @@ SAVED = [2, 3, 4, 6, 8, 9]
 def run_dir(tmp_path):
     """Where the run lies."""
     return tmp_path / "run"
-
-
-@pytest.fixture
-def whole(plain, tmp_path, bits):
-    """Return the bits of a run that nothing disturbs."""
-
-    def train(**tables):
-        config, directory = from_data(json.loads(json.dumps(plain(**tables)))), tmp_path / "whole"
-        ExperimentManager(config, directory).run()
-        return bits(directory)
-
-    return train
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from mlc_trainer import (
     NonFiniteLossError,
     PreemptedError,
     RunError,
-    from_data,
     read_journal,
 )
 
@@ -29,18 +28,6 @@ FREQUENT = {"save_strategy": "interval", "strategy_options": {"every": 2, "unit"
 def run_dir(tmp_path):
     """Where the run lies."""
     return tmp_path / "run"
-
-
-@pytest.fixture
-def whole(plain, tmp_path, bits):
-    """Return the bits of a run that nothing disturbs."""
-
-    def train(**tables):
-        config, directory = from_data(json.loads(json.dumps(plain(**tables)))), tmp_path / "whole"
-        ExperimentManager(config, directory).run()
-        return bits(directory)
-
-    return train
 
 
 def send(number, step, moment="step_ended"):
