@@ -11,13 +11,14 @@ from torch.profiler import ProfilerActivity, profile
 from mlc_losses import BCELoss, CombinedLoss, CrossEntropyLoss, DeepSupervisionLoss, DiceLoss
 from mlc_losses.inputs import read_inputs
 from mlc_losses.summation import sum_plain, sum_terms
-from mlc_losses.summation.blocks import cut, measure_block, split
+from mlc_losses.summation.blocks import cut, fold, measure_block, split
 from mlc_losses.summation.focal import FocalKernel
 from mlc_losses.summation.fused import FusedSums
 from mlc_losses.summation.kernels import AnyKernel
 from mlc_losses.summation.paths import choose_kernel
 from mlc_losses.summation.sigmoid import SigmoidKernel
 from mlc_losses.summation.softmax import SoftmaxKernel
+from mlc_losses.summation.together import can_share, sum_sharing
 from mlc_losses.summation.unrolled import can_unroll, sum_unrolled
 from mlc_losses.terms import RegionTerm, VoxelTerm
 
@@ -402,6 +403,47 @@ def test_unrolled_sums_agree(mask):
         for one, other in zip(sums, expected, strict=True):
             torch.testing.assert_close(one, other)
         torch.testing.assert_close(gradient, slope)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("mask", [False, True])
+def test_sharing_sums_agree(mask, soft):
+    """What the compiler is given for channels that stand alone has the sums and gradients of the plain formulas."""
+    for terms in TERMS:
+        inputs = make((2, 3, 90), mask=mask, soft=soft)
+        assert can_share(inputs, terms)
+        sums, gradient = differentiate(inputs, lambda one, terms=terms: sum_sharing(one, terms))
+        expected, slope = differentiate(inputs, plainly(terms))
+
+        for one, other in zip(sums, expected, strict=True):
+            torch.testing.assert_close(one, other)
+        torch.testing.assert_close(gradient, slope)
+
+
+def test_sharing_sums_of_a_logit_of_zero():
+    """Where the two branches meet the derivative is that of the formula, not that of neither or both."""
+    target = torch.tensor([[[0.0, 1.0, 0.25]]], dtype=torch.float64)
+    inputs = read_inputs(
+        torch.zeros(1, 1, 3).double(), target, None, None, mode="binary", from_logits=True, ignore_index=None
+    )
+    for terms in TERMS:
+        _, gradient = differentiate(inputs, lambda one, terms=terms: sum_sharing(one, terms))
+        _, slope = differentiate(inputs, plainly(terms))
+
+        torch.testing.assert_close(gradient, slope)
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 40), st.integers(1, 5000))
+def test_folded_inputs_are_the_same_voxels(samples, channels, some, block):
+    """Rows that a sample is folded into are of one length, in its order, and those of other samples are apart."""
+    pred = torch.arange(float(samples * channels * some * 64)).view(samples, channels, -1)
+    inputs = read_inputs(pred, pred > 3, None, None, mode="multilabel", from_logits=True, ignore_index=None)
+    folded, rows = fold(inputs, block)
+
+    assert folded.pred.shape[0] == samples * rows
+    assert torch.equal(pred, folded.pred.reshape(pred.shape))
+    assert torch.equal(inputs.target, folded.target.reshape(pred.shape))
+    assert rows == 1 or channels == 1
 
 
 @pytest.mark.parametrize("terms", TERMS, ids=repr)

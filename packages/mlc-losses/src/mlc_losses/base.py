@@ -12,8 +12,11 @@ from mlc_losses.errors import LossConfigError, LossInputError
 from mlc_losses.inputs import read_inputs, working_dtype
 from mlc_losses.options import MODES, REDUCTIONS, require_choice, require_flag, require_index
 from mlc_losses.summation import sum_terms
+from mlc_losses.terms import part_sides
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from mlc_losses.inputs import Inputs
@@ -96,9 +99,14 @@ class SegmentationLoss(nn.Module):
             msg = f"ignore_index={ignored} is one of the classes, but target holds probabilities; give a mask instead"
             raise LossInputError(msg)
         if self.check_inputs and not torch.compiler.is_compiling():
-            check_values(inputs)
+            inputs = check_values(inputs, prove_hard=part_sides(self.terms))
             self.check(inputs)
         return inputs
+
+    @property
+    def terms(self) -> Sequence[Term]:
+        """What it needs summed, if it follows from sums."""
+        return ()
 
     def check(self, inputs: Inputs) -> None:
         """Refuse what all losses take and this one does not; by default nothing.
@@ -159,6 +167,11 @@ class SummedLoss(SegmentationLoss):
         if distributed and reduction not in {"mean", "sum"}:
             msg = f"distributed=True adds up processes, but reduction={reduction!r} keeps apart; give 'mean' or 'sum'"
             raise LossConfigError(msg)
+
+    @property
+    def terms(self) -> Sequence[Term]:
+        """What it needs summed."""
+        return (self.term,)
 
     def evaluate(self, inputs: Inputs) -> Tensor:
         """Return the loss of *inputs*, which are known to be good."""

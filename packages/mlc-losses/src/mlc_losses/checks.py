@@ -9,6 +9,7 @@ import torch
 from mlc_losses.errors import LossInputError
 from mlc_losses.inputs import only_where, working_dtype
 from mlc_losses.summation.blocks import block_size, cut
+from mlc_losses.summation.focal import is_hard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,8 +138,10 @@ def _without_channel(one: Tensor, pred: Tensor) -> str:
     return "; its channel axis is missing: .unsqueeze(1)" if one.shape == pred.shape[:1] + pred.shape[2:] else ""
 
 
-def check_values(inputs: Inputs) -> None:
+def check_values(inputs: Inputs, *, prove_hard: bool = False) -> Inputs:
     """Check that targets hold what they should, and that predictions are logits, or probabilities, as said.
+
+    Returns *inputs*, with *prove_hard* and a target that holds 0 and 1 alone with the proof.
 
     One pass over the target, and one over the prediction where it is probabilities, or looks as if it were; looks only
     at what counts. On an accelerator each makes the host wait for the device, which is why it can be turned off.
@@ -147,11 +150,13 @@ def check_values(inputs: Inputs) -> None:
         LossInputError: Naming the tensor, the values that it holds, and the way out.
     """
     if not inputs.pred.numel():
-        return
+        return inputs
     if inputs.weight is not None:
         _check_weight(inputs, inputs.weight)
     if inputs.labelled:
         _check_labels(inputs)
+    elif prove_hard and inputs.target.is_floating_point() and is_hard(inputs):
+        inputs = inputs._replace(hard=True)  # which is in range, too
     elif inputs.target.dtype != torch.bool:
         _check_channels(inputs)
     if inputs.softmax and not inputs.labelled:
@@ -160,6 +165,7 @@ def check_values(inputs: Inputs) -> None:
         _check_logits(inputs)
     else:
         _check_probabilities(inputs)
+    return inputs
 
 
 def _check_weight(inputs: Inputs, weight: Tensor) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlc_losses.inputs import Inputs
     from mlc_losses.options import Mode, Reduction
     from mlc_losses.protocols import Loss
+    from mlc_losses.terms import Term
 
 __all__ = ["CombinedLoss"]
 
@@ -144,6 +145,11 @@ class CombinedLoss(SegmentationLoss):
             self._recorder = Recorder(self._names, self.get_buffer(f"{self._names[0]}_weight"))
         return self._recorder
 
+    @property
+    def terms(self) -> Sequence[Term]:
+        """What its components need summed."""
+        return self._terms
+
     def check(self, inputs: Inputs) -> None:
         """Refuse what one of the components does not take.
 
@@ -237,19 +243,22 @@ class CombinedLoss(SegmentationLoss):
     def _measure(self, inputs: Inputs, share: float) -> Sequence[Tensor]:
         """Return the unweighted value of each component."""
         dtype = working_dtype(inputs)
-        values = []
-        with torch.autocast(inputs.pred.device.type, enabled=False):
-            sums = dict(zip(self._terms, sum_terms(inputs, self._terms), strict=True)) if self._terms else {}
-        for component in self.components.values():
+        components = self.components
+        summed = {name: one for name, one in components.items() if isinstance(one, SummedLoss)}
+        found: dict[str, Tensor] = {}
+        if summed:
+            with torch.autocast(inputs.pred.device.type, enabled=False):
+                sums = dict(zip(self._terms, sum_terms(inputs, self._terms), strict=True))
+                found = {name: one.judge(sums[one.term], inputs).to(dtype) for name, one in summed.items()}
+        for name, component in components.items():
             if isinstance(component, SummedLoss):
-                with torch.autocast(inputs.pred.device.type, enabled=False):
-                    value = component.judge(sums[component.term], inputs).to(dtype)
-            elif isinstance(component, SegmentationLoss):
-                value = component.evaluate(inputs)
+                continue
+            if isinstance(component, SegmentationLoss):
+                found[name] = component.evaluate(inputs)
             else:  # whoever wrote it knows whether it wants half precision
                 pred, target, what_counts = as_given(inputs)
-                value = component(pred, target, **what_counts)
-            values.append(value)
+                found[name] = component(pred, target, **what_counts)
+        values = [found[name] for name in self._names]
         shape = inputs.pred.shape[:1] if self.reduction == "sample" else ()
         for name, value in zip(self._names, values, strict=True):
             if value.shape != shape:

@@ -35,6 +35,8 @@ class Inputs(NamedTuple):
     """The target value of what does not count."""
     spatial: tuple[int, ...]
     """The spatial axes of which n is the product."""
+    hard: bool | None
+    """Whether the target holds 0 and 1 alone where it counts, `None` where nobody has looked."""
 
     @property
     def labelled(self) -> bool:
@@ -89,6 +91,7 @@ def read_inputs(
         from_logits=from_logits,
         ignore_index=ignore_index if ignore_index is None or _holds(target.dtype, ignore_index) else None,
         spatial=tuple(pred.shape[2:]),
+        hard=None,
     )
 
 

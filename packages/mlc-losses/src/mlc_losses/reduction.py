@@ -15,21 +15,24 @@ if TYPE_CHECKING:
 __all__ = ["add_up_processes", "reduce"]
 
 
-def reduce(values: Tensor, counts: Tensor, reduction: Reduction, *, everywhere: bool = False) -> Tensor:
+def reduce(values: Tensor, counts: Tensor | None, reduction: Reduction, *, everywhere: bool = False) -> Tensor:
     """Make one number of *values*, which are 0 where *counts* is: their sum, or their sum over the sum of *counts*.
 
     One denominator rule for every loss: a mean is what the elements cost over how much the elements count.
 
     Args:
         values: `(B, ...)`, each already times how much it counts.
-        counts: The same shape: how much each counts.
+        counts: The same shape: how much each counts; `None` for 1 each.
         reduction: "mean", "sum", "sample" for a mean of each sample `(B,)`, "none" for *values* as they are.
         everywhere: Whether to add up what all processes of the default group have, before dividing.
     """
     if reduction == "none":
         return values
-    counts = counts.detach()  # they follow from the target
     axes = tuple(range(1 if reduction == "sample" else 0, values.dim()))
+    if counts is None and not everywhere and values.numel():
+        return values.sum() if reduction == "sum" else values.mean(axes) if axes else values
+    counts = torch.ones_like(values) if counts is None else counts
+    counts = counts.detach()  # they follow from the target
     total, count = (one.sum(axes) if axes else one for one in (values, counts))  # torch takes no axes for all of them
     if everywhere:
         total, count = add_up_processes(torch.stack([total, count.to(total.dtype)])).unbind(0)

@@ -130,12 +130,13 @@ class RegionLoss(SummedLoss):
         present = regions.present > 0
         if known_all(present):  # nothing to choose, then: where there is foreground something counts
             losses = self.lose(self.compare(regions, defined=None))
-            weights = torch.ones_like(regions.count)
+            weights = None
         else:
             losses, weights = self._choose(regions, present)
         of_classes = weigh_classes(self, inputs)
         if of_classes is not None:
-            losses, weights = only_where(of_classes > 0, losses) * of_classes, weights * of_classes
+            weights = of_classes.expand_as(losses) if weights is None else weights * of_classes
+            losses = only_where(of_classes > 0, losses) * of_classes
         return reduce(losses, weights, self.reduction, everywhere=self.distributed and not self.batch)
 
     def _choose(self, regions: RegionSums, present: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
-__all__ = ["RegionSums", "RegionTerm", "Term", "VoxelTerm"]
+__all__ = ["RegionSums", "RegionTerm", "Term", "VoxelTerm", "part_sides"]
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +57,11 @@ class VoxelTerm:
 
 
 Term: TypeAlias = RegionTerm | VoxelTerm
+
+
+def part_sides(terms: Sequence[Term]) -> bool:
+    """Return whether foreground and background cost by different powers or cells: faster where a voxel is but one."""
+    return any(isinstance(one, VoxelTerm) and bool(one.gamma or one.by_class) for one in terms)
 
 
 class RegionSums:

@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["block_size", "cut", "measure_block", "split", "split_inputs"]
+__all__ = ["block_size", "cut", "fold", "measure_block", "split", "split_inputs"]
 
 CPU_BLOCK = 196_608
 """Values in one block where nobody knows better: what stays in the caches of a core, in few calls."""
 
 ALIGNED = 64
 """A multiple of how many values a block is wide: rows that start within a cache line cost up to twice as much."""
+
+ROWS = 4
+"""In how many rows a block of one channel is summed."""
 
 
 def block_size(device: torch.device) -> int | None:
@@ -54,6 +57,24 @@ def measure_block(samples: int, channels: int, voxels: int, *, size: int | None)
     return rows, min(width + -width % ALIGNED, max(1, voxels))
 
 
+def fold(inputs: Inputs, block: int | None) -> tuple[Inputs, int]:
+    """Return *inputs* of one channel with every sample as several rows, without copying, and how many.
+
+    torch sums one row with one thread, whatever else is idle. Where rows cannot be of one length it is one, and so
+    where there is no *block*.
+    """
+    samples, channels, voxels = inputs.pred.shape
+    given = [one for one in inputs[:4] if one is not None]
+    if block is None or channels > 1 or inputs.labelled or not all(one.is_contiguous() for one in given):
+        return inputs, 1
+    least = max(1, -(-voxels * ROWS // block))
+    parts = next((parts for parts in range(least, 2 * least) if not voxels % (parts * ALIGNED)), 1)
+    shape = (samples * parts, 1, -1)
+    mask, weight = (one if one is None else one.view(shape) for one in inputs[2:4])
+    folded = inputs._replace(pred=inputs.pred.view(shape), target=inputs.target.view(shape), mask=mask, weight=weight)
+    return folded, parts
+
+
 def split(one: Tensor, block: tuple[int, int]) -> Iterator[Tensor]:
     """Yield the parts of a tensor whose first axis are samples and whose last are voxels, without copying."""
     rows, width = block
@@ -66,6 +87,7 @@ def split(one: Tensor, block: tuple[int, int]) -> Iterator[Tensor]:
 def split_inputs(inputs: Inputs, block: tuple[int, int]) -> Iterator[Inputs]:
     """Yield the parts of *inputs*, without copying."""
     mask, weight = (itertools.repeat(None) if one is None else split(one, block) for one in inputs[2:4])
+    softmax, from_logits, ignored, spatial, hard = inputs[4:]
     # what is absent is so in every part
     for parts in zip(split(inputs.pred, block), split(inputs.target, block), mask, weight):  # noqa: B905
-        yield Inputs(*parts, *inputs[4:])
+        yield Inputs(*parts, softmax, from_logits, ignored, spatial, hard)

@@ -30,6 +30,9 @@ LINEAR_FROM = 40.0
 SURE = 1 - 2.0**-8
 """How wrong a voxel may be for what is left of 1 to have a logarithm that is as good as any."""
 
+PROOF = 524_288
+"""How many values of a target are looked at at once."""
+
 
 class FocalKernel:
     """One region term and one of focal cross entropy, or the latter alone.
@@ -143,7 +146,7 @@ def is_hard(inputs: Inputs) -> bool:
     if target.device.type != "cpu":
         return False  # to look would be to wait for the device
     scratch = Scratch()
-    for block in split_inputs(inputs, measure_block(*target.shape, size=FocalKernel.block)):
+    for block in split_inputs(inputs, measure_block(*target.shape, size=PROOF)):
         t = scratch.widen("t", block.target, working_dtype(block))
         between = torch.addcmul(t, t, t, value=-1, out=scratch.take("between", t, t.dtype))
         low, high = torch.aminmax(erase(between, read_bits(block)[1]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mlc_losses.inputs import Inputs, sum_dtype, working_dtype
-from mlc_losses.summation.blocks import measure_block, split, split_inputs
+from mlc_losses.summation.blocks import fold, measure_block, split, split_inputs
 from mlc_losses.summation.plain import sum_plain
 
 if TYPE_CHECKING:
@@ -38,14 +38,16 @@ class FusedSums(torch.autograd.Function):
         ctx.facts, ctx.terms, ctx.kernel = inputs[4:], terms, kernel
         needed = ctx.needs_input_grad[0] and pred.dtype == working_dtype(inputs)
         ctx.kept = kept = torch.empty_like(pred, memory_format=torch.contiguous_format) if needed else None
-        ctx.block = block = measure_block(*pred.shape, size=size)
+        ctx.block = measure_block(*pred.shape, size=size)
         filled = kept is not None and kernel.fill(pred, kept)
-        places = itertools.repeat(None) if kept is None else split(kept, block)
-        parts = zip(split_inputs(inputs, block), places)  # noqa: B905
+        folded, rows = fold(inputs, size)
+        block = measure_block(*folded.pred.shape, size=size)
+        places = itertools.repeat(None) if kept is None else split(kept.view(folded.pred.shape), block)
+        parts = zip(split_inputs(folded, block), places)  # noqa: B905
         found = [kernel.add(*one, filled=filled) for one in parts]
         if size is None or not ctx.needs_input_grad[0]:
             kernel.release()
-        return _collect(found, pred)
+        return _collect(found, pred, rows)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
@@ -69,14 +71,18 @@ class FusedSums(torch.autograd.Function):
         return out, None, None, None, None
 
 
-def _collect(found: Sequence[Sums], pred: Tensor) -> tuple[Tensor, ...]:
-    """Return what the blocks *found* as one tensor for each term, in as few calls as one term of one block takes."""
+def _collect(found: Sequence[Sums], pred: Tensor, rows: int) -> tuple[Tensor, ...]:
+    """Return what the blocks *found* as one tensor for each term, in as few calls as one term of one block takes.
+
+    A sample was *rows* rows.
+    """
     samples, wide = pred.shape[0], sum_dtype(pred.device)
     totals = []
     for blocks in zip(*found, strict=True):
         kinds, (some, cells) = len(blocks[0]), blocks[0][0].shape
         flat = torch.cat([one for block in blocks for one in block])
-        parts = len(blocks) * some // samples
-        split = flat.view(samples // some, parts, kinds, some, cells).sum(1, dtype=wide)
-        totals.append(split.transpose(0, 1).reshape(kinds, samples, cells))
+        parts = len(blocks) * some // (samples * rows)
+        split = flat.view(samples * rows // some, parts, kinds, some, cells).sum(1, dtype=wide)
+        whole = split.transpose(0, 1).reshape(kinds, samples, rows, cells)
+        totals.append(whole.squeeze(2) if rows == 1 else whole.sum(2))
     return tuple(totals)

@@ -13,11 +13,12 @@ from mlc_losses.summation.kernels import AnyKernel
 from mlc_losses.summation.plain import sum_plain
 from mlc_losses.summation.sigmoid import SigmoidKernel
 from mlc_losses.summation.softmax import CLASSES, SoftmaxKernel
+from mlc_losses.summation.together import can_share, sum_sharing
 from mlc_losses.summation.unrolled import can_unroll, sum_unrolled
 from mlc_losses.terms import VoxelTerm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -54,12 +55,18 @@ def _sum_compiled(inputs: Inputs, terms: Sequence[Term]) -> tuple[Tensor, ...]:
     from torch.utils.checkpoint import checkpoint  # it brings half of the compiler
 
     def add(pred: Tensor) -> tuple[Tensor, ...]:
-        way = sum_unrolled if can_unroll(inputs, terms) else sum_plain
-        return way(inputs._replace(pred=pred), terms)
+        return choose_formula(inputs, terms)(inputs._replace(pred=pred), terms)
 
     # probabilities cost less to compute again than to write and to read
     sums: tuple[Tensor, ...] = checkpoint(add, inputs.pred, use_reentrant=False, preserve_rng_state=False)
     return sums
+
+
+def choose_formula(inputs: Inputs, terms: Sequence[Term]) -> Callable[[Inputs, Sequence[Term]], tuple[Tensor, ...]]:
+    """Return the formulas of which a compiler makes the fastest code that has all that is asked for."""
+    if can_share(inputs, terms):
+        return sum_sharing
+    return sum_unrolled if can_unroll(inputs, terms) else sum_plain
 
 
 def choose_kernel(inputs: Inputs, terms: Sequence[Term]) -> Kernel:
@@ -74,4 +81,4 @@ def choose_kernel(inputs: Inputs, terms: Sequence[Term]) -> Kernel:
         return SoftmaxKernel(terms, dtype) if fits else AnyKernel(terms)
     if voxels in ([], [VoxelTerm()]):
         return SigmoidKernel(terms, dtype)
-    return FocalKernel(terms, dtype) if is_hard(inputs) else AnyKernel(terms)
+    return FocalKernel(terms, dtype) if inputs.hard or is_hard(inputs) else AnyKernel(terms)

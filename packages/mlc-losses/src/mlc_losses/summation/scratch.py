@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,9 +35,11 @@ class Scratch:
         """Return the buffer *name* in *shape*, by default that of *like*, with anything in it."""
         buffer = self._buffers.get(name)
         wanted = like.shape if shape is None else shape
-        if buffer is not None and buffer.shape == wanted and buffer.dtype == dtype:
-            return buffer
-        buffer = self._buffers[name] = torch.empty(wanted, dtype=dtype, device=like.device)
+        if buffer is None or buffer.dtype != dtype or buffer.numel() != math.prod(wanted):
+            self._buffers.pop(name, None)  # before there is another
+            buffer = self._buffers[name] = torch.empty(wanted, dtype=dtype, device=like.device)
+        elif buffer.shape != wanted:
+            buffer = self._buffers[name] = buffer.view(wanted)
         return buffer
 
     def full(self, number: float, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:

@@ -94,7 +94,7 @@ class SigmoidKernel:
     def _sum_cross_entropy(self, x: Tensor, p: Tensor, t: Tensor, bits: Tensor | None, spare: Tensor) -> Tensor:
         """Return `Σ max(x, 0) - t·x + log(1 + exp(-|x|))`, `(b, C)`."""
         sums = erase(torch.clamp_min(x, 0, out=spare).addcmul_(x, t, value=-1), bits).sum(-1)
-        if x.device.type == "cpu" and sums.min().item() > HARD * x.shape[-1]:
+        if x.device.type == "cpu" and min(sums.flatten().tolist()) > HARD * x.shape[-1]:
             one = self.scratch.full(1, (), x, self.dtype)
             return sums.sub_(_sum_logarithms(torch.maximum(torch.sub(one, p, out=spare), p, out=spare)))
         torch.abs(x, out=spare).mul_(-LOG2_E)
