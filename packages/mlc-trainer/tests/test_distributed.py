@@ -3,11 +3,8 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import traceback
 import warnings
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from ranks import Fate, gang
 from tiny import Blobs  # of the lab, which the tests' configurations name
 
 from mlc_core import StateError, open_checkpoint
@@ -23,7 +21,6 @@ from mlc_trainer import (
     ConfigError,
     ExperimentManager,
     ModelManager,
-    PreemptedError,
     ResumeWarning,
     RunBusyError,
     RunError,
@@ -39,75 +36,9 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes o
 
 EXAMPLES = settings.default.max_examples
 FREQUENT = {"save_strategy": "interval", "strategy_options": {"every": 2, "unit": "steps"}}
-LONG = 60.0  # seconds that nothing here takes
 
 
 # ---------------------------------------------------------------------- processes
-
-
-def find_port():
-    """Return a port that is free now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def fork_ranks(count, work):
-    """Run *work*, told its rank, in *count* forked processes that find each other as torchrun lets them."""
-    port, children = find_port(), []
-    for rank in range(count):
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                facts = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-                os.environ.update({**{name: str(one) for name, one in facts.items()}, "MASTER_ADDR": "127.0.0.1"})
-                warnings.simplefilter("ignore")
-                work(rank)
-                code = 0
-            except PreemptedError as error:
-                code = error.exit_status
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        children.append(child)
-    return children
-
-
-def wait_for(children):
-    """Return how each of *children* ended; one that is left alone for long has failed."""
-    deadline, ends = time.monotonic() + LONG, {}
-    while len(ends) < len(children):
-        for child in children:
-            if child not in ends:
-                found, status = os.waitpid(child, os.WNOHANG)
-                if found:
-                    ends[child] = os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            for child in children:
-                if child not in ends:
-                    os.kill(child, signal.SIGKILL)
-        time.sleep(0.005)
-    return [ends[child] for child in children]
-
-
-def gang(count, work):
-    """Do both."""
-    return wait_for(fork_ranks(count, work))
-
-
-@attrs.define
-class Fate:
-    """Sends *number* to this process at the end of step *step*."""
-
-    step: int
-    number: int = signal.SIGKILL
-
-    def hit(self, position):
-        """Do it when it is time."""
-        if position.step == self.step:
-            os.kill(os.getpid(), self.number)
 
 
 def strike(experiment, fate):
@@ -534,7 +465,7 @@ def test_processes_that_cannot_be_found_are_told(configure, tmp_path, monkeypatc
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(ConfigError, match="start them with torchrun, or unset WORLD_SIZE"):
         ExperimentManager(configure(), tmp_path / "run").setup()
-    with pytest.raises(ConfigError, match="2 processes run, and a TrainingManager is for one"):
+    with pytest.raises(ConfigError, match="start them with torchrun, or unset WORLD_SIZE"):
         TrainingManager(tmp_path / "owned", "net")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from mlc_hooks.hints import known_names, nearest
 from mlc_trainer.errors import ConfigError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from mlc_trainer.config import TrainingConfig
 
-__all__ = ["gathering", "make_parallel", "rehearse", "shard"]
+__all__ = ["check_parallel", "copy_to_all", "gathering", "is_sharded", "make_parallel", "rehearse", "shard"]
 
 
 def make_parallel(model: nn.Module, training: TrainingConfig, device: torch.device) -> nn.Module:
@@ -28,6 +29,19 @@ def make_parallel(model: nn.Module, training: TrainingConfig, device: torch.devi
 
     Raises:
         ConfigError: If something is asked for that they cannot have.
+    """
+    check_parallel(training)
+    if training.parallel == "fsdp":
+        shard(model, device, blocks=training.shard_blocks)
+        return model
+    return copy_to_all(model, device, find_unused_parameters=training.find_unused_parameters)
+
+
+def check_parallel(training: TrainingConfig) -> None:
+    """Make sure that several processes can have what *training* asks for.
+
+    Raises:
+        ConfigError: If they cannot.
     """
     refused = {"save_on_error": "the others would wait for the one that failed"}
     if training.parallel == "fsdp":
@@ -42,14 +56,20 @@ def make_parallel(model: nn.Module, training: TrainingConfig, device: torch.devi
         if getattr(training, name):
             msg = f"training.{name} does not go with several processes (parallel = {training.parallel!r}): {why}"
             raise ConfigError(msg)
-    if training.parallel == "fsdp":
-        shard(model, device, blocks=training.shard_blocks)
-        return model
+
+
+def copy_to_all(model: nn.Module, device: torch.device, *, find_unused_parameters: bool = False) -> nn.Module:
+    """Return what each process calls instead of *model*, whose weights become those of rank 0 in all of them."""
     return nn.parallel.DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
-        find_unused_parameters=training.find_unused_parameters,
+        find_unused_parameters=find_unused_parameters,
     )
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Say whether no process holds the whole of *model*."""
+    return any(isinstance(one, DTensor) for one in model.parameters())
 
 
 def shard(model: nn.Module, device: torch.device, *, blocks: Sequence[str]) -> None:
