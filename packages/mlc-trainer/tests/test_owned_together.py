@@ -126,7 +126,9 @@ def test_the_same_bits_as_the_loop_that_is_ours(configure, tmp_path):
         for epoch in manager.epochs(EPOCHS):
             for batch in manager.batches(loader):
                 manager.train_step(model, batch, optimizer)
-            summary = manager.end_epoch(epoch, val_metrics=manager.validation_step(model, validation))
+            found = manager.validation_step(model, validation)
+            manager.save_checkpoint(model, optimizer, None, epoch, found)
+            summary = manager.end_epoch(epoch, val_metrics=found)
         left, right = model.state_dict(), experiment.engine.model.state_dict()
         assert [] == [name for name, one in left.items() if not torch.equal(one, right[name])]
         assert {name.replace("_blob", "_1"): one for name, one in metrics.items()} == summary["metrics"]
@@ -193,7 +195,7 @@ def test_loaders_with_samples_of_their_own_add_up(tmp_path):
 
 
 def test_what_is_not_shared_out_as_it_was_said_is_refused(tmp_path):
-    """By all processes, before a step is taken, with a way out."""
+    """By all processes, with a way out."""
     images = Images(length=12, channels=1, first=0)
 
     def sampled(_):
@@ -211,7 +213,7 @@ def test_what_is_not_shared_out_as_it_was_said_is_refused(tmp_path):
             ({"loader": sampled, "own": True, "accumulate": 4}, "make no 4 equal parts"),
         ):
             with pytest.raises(ConfigError, match=words):
-                train(tmp_path, **options)
+                train(tmp_path / words, **options)
 
     assert [0, 0] == gang(2, work)
 

@@ -49,14 +49,15 @@ class OwnedData:
                 msg = "own=True is for loaders of your own; what manager.loader returned shares out its samples itself"
                 raise ConfigError(msg)
             coming = watch(loader.epoch(epoch, first=first), first=first)
-            return ((batch, loader.length_of(number)) for number, batch in enumerate(coming, first))
+            length_of = (lambda _: None) if self.world.size == 1 else loader.length_of
+            return ((batch, length_of(number)) for number, batch in enumerate(coming, first))
         rank = self.world.rank if own else 0
         repeated = repeat(
             loader, seed=self.seed, epoch=epoch, first=first, resumed=self.resumed, rank=rank, watch=watch
         )
         if self.world.size == 1:
             return ((batch, None) for batch in repeated)
-        return share_out(repeated, self.world, parts=self.parts, own=own)
+        return share_out(repeated, self.world, parts=self.parts, own=own, first=first)
 
     def validation(
         self, loader: Batches | Iterable[Any], epoch: int

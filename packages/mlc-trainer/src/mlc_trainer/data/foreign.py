@@ -54,7 +54,8 @@ def repeat(
     seed_generators(start)
     iterator = watch(iter(loader))
     for number in itertools.count():
-        seed_generators(mix(SAMPLE, seed, epoch, number, rank) if rank else mix(SAMPLE, seed, epoch, number))
+        more = (rank,) if rank and number else ()  # the first batches are held against each other
+        seed_generators(mix(SAMPLE, seed, epoch, number, *more))
         try:
             batch = next(iterator)
         except StopIteration:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ __all__ = ["check_piece", "share_out"]
 OURS = "manager.loader(dataset, …) shares out any dataset"
 
 
-def share_out(batches: Iterable[Any], world: World, *, parts: int, own: bool) -> Iterator[tuple[Any, int]]:
+def share_out(
+    batches: Iterable[Any], world: World, *, parts: int, own: bool, first: int = 0
+) -> Iterator[tuple[Any, int]]:
     """Yield what this process trains on of each of *batches*, and how many samples the batch has, all together.
 
     Args:
@@ -30,6 +33,7 @@ def share_out(batches: Iterable[Any], world: World, *, parts: int, own: bool) ->
         parts: Into how many parts a batch is cut on the device.
         own: Whether the samples are this process's own, as many in each; else all load the same batches, and each
             process takes its piece.
+        first: The number of the first of *batches* in its epoch: that of an epoch is held against the others'.
 
     Raises:
         ConfigError: On all processes, if their batches are the same and are to be *own*, or the other way about, or
@@ -37,8 +41,7 @@ def share_out(batches: Iterable[Any], world: World, *, parts: int, own: bool) ->
     """
     cut = Cut(parts, world.rank, world.size)
     iterator, nothing = iter(batches), object()
-    is_new = True
-    while True:
+    for number in itertools.count(first):
         batch = next(iterator, nothing)
         length = 0 if batch is nothing else _length_of(batch)
         if not world.is_alike(length):
@@ -46,7 +49,7 @@ def share_out(batches: Iterable[Any], world: World, *, parts: int, own: bool) ->
             raise ConfigError(msg)
         if batch is nothing:
             return
-        if is_new:
+        if not number:
             _check_kind(batch, world, own=own)
         if own:
             _check_even(length, cut)
@@ -54,7 +57,6 @@ def share_out(batches: Iterable[Any], world: World, *, parts: int, own: bool) ->
         else:
             rows = cut.rows(length)
             yield change_tensors(batch, lambda one, rows=rows: one[rows]), length  # type: ignore[misc]
-        is_new = False
 
 
 def check_piece(batch: Any, length: int | None, world: World, *, parts: int) -> None:
