@@ -104,6 +104,8 @@ SAME = [
     pytest.param(2, {"training": {"accumulate": 2, "clip_norm": 0.5}}, id="accumulation and clipping"),
     pytest.param(2, {"training": {"parallel": "fsdp", "clip_norm": 0.5, "accumulate": 2}}, id="fsdp"),
     pytest.param(2, {"training": {"ema_decay": 0.9}, "scheduler": {"name": "CosineAnnealingLR"}}, id="average"),
+    pytest.param(2, {"training": {"parallel": "fsdp", "ema_decay": 0.9}}, id="average of shards"),
+    pytest.param(3, {"training": {"parallel": "fsdp", "swa_start": 2}}, id="mean of shards"),
 ]
 
 
@@ -201,6 +203,8 @@ SET_UPS = st.fixed_dictionaries(
                 {"precision": "fp16", "on_nonfinite": "skip"},
                 {"parallel": "fsdp"},
                 {"parallel": "fsdp", "precision": "bf16", "clip_norm": 0.1},
+                {"parallel": "fsdp", "ema_decay": 0.9},
+                {"parallel": "fsdp", "swa_start": 1},
             ]
         ),
         "scheduler": st.sampled_from([None, {"name": "OneCycleLR", "options": {"max_lr": 0.01}}]),
@@ -237,7 +241,8 @@ def test_killed_anywhere_and_resumed_is_equal_to_the_bit(tables, ranks, kills, c
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_a_run_goes_on_in_other_numbers_of_processes(parallel, configure, tmp_path):
     """Two, then three, then one: every sample of every epoch is seen once, and what differs is said."""
-    config = configure(model={"factory": "tiny:Calm"}, checkpoints=FREQUENT, training={"parallel": parallel})
+    averaged = {"parallel": parallel, "ema_decay": 0.9}
+    config = configure(model={"factory": "tiny:Calm"}, checkpoints=FREQUENT, training=averaged)
     one, moved, told = tmp_path / "one", tmp_path / "moved", tmp_path / "told.json"
     ExperimentManager(config, one).run()
 
@@ -286,7 +291,7 @@ def test_what_one_process_saved_several_go_on_from(configure, tmp_path, killer, 
 def test_what_several_processes_trained_one_uses(parallel, configure, tmp_path, mlc):
     """Its weights are put together: measured, evaluated from the command line, and exported."""
     run_dir = tmp_path / "run"
-    config = configure(training={"parallel": parallel})
+    config = configure(training={"parallel": parallel, "ema_decay": 0.9})
     assert [0, 0] == gang(2, train_until(config, run_dir, {}))
     final = run_dir / "checkpoints" / "model" / "final"
     last = metrics_of(run_dir)[-1]
@@ -408,7 +413,6 @@ def test_one_process_writes_and_tells(configure, tmp_path, watcher):
         ({"training": {"save_on_error": True}}, "the others would wait"),
         ({"checkpoints": {"asynchronous": True}}, "checkpoints.asynchronous does not go"),
         ({"loss": {"preset": None, "config": {"type": "lovasz"}}}, "cannot add up what several processes hold"),
-        ({"training": {"parallel": "fsdp", "ema_decay": 0.9}}, "training.ema_decay does not go"),
         ({"training": {"parallel": "fsdp", "precision": "fp16"}}, "take 'bf16'"),
         ({"training": {"parallel": "fsdp", "shard_blocks": ["Conv2D"]}}, "Did you mean 'Conv2d'"),
         (

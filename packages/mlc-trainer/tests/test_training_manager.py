@@ -244,11 +244,15 @@ def test_what_goes_wrong_in_the_background_ends_the_loop_at_the_next_step(tmp_pa
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fail)
+
+    def save():
+        assert manager.save_checkpoint(model, optimizer, None, 0, epoch_ended=False) is None
+        concurrent.futures.wait([manager._saving.under_way.saving.durable])
+
     for then in (lambda: manager.train_step(model, batch, optimizer), manager.wait):
         manager.train_step(model, batch, optimizer)
         with pytest.warns(CheckpointWarning, match="could not be saved in the background"):
-            assert manager.save_checkpoint(model, optimizer, None, 0, epoch_ended=False) is None
-            concurrent.futures.wait([manager._saving.under_way.saving.durable])
+            save()
         with pytest.raises(DiskFullError):
             then()
     assert [] == saved_steps(manager)

@@ -11,7 +11,7 @@ from mlc_core.retention import KeepBest, KeepLatest, KeepUnrepeated
 from mlc_losses import LossConfigError, LossManager, get_preset_loss_config
 from mlc_trainer.data import Batches
 from mlc_trainer.distributed import ALONE, Cut
-from mlc_trainer.distributed.wrapping import make_parallel
+from mlc_trainer.distributed.wrapping import make_parallel, make_twin
 from mlc_trainer.engine import Engine
 from mlc_trainer.errors import ConfigError
 from mlc_trainer.factories import build, find_class
@@ -188,6 +188,7 @@ def make_engine(
         model = recompute_blocks(model)
     if training.channels_last:
         model = to_channels_last(model)
+    twin = None if world.size == 1 else make_twin(model, training, device)
     forward = model if world.size == 1 else make_parallel(model, training, device)
     kind = find_class(config.optimizer.name, within="torch.optim", base=torch.optim.Optimizer)
     check_step(kind)
@@ -219,6 +220,7 @@ def make_engine(
         on_nonfinite=training.on_nonfinite,
         world=world,
         forward=forward,
+        twin=twin,
     )
 
 

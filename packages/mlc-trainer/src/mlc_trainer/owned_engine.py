@@ -34,14 +34,18 @@ def make_owned_engine(
     schedule: Mapping[str, Any] | None,
     settings: TrainingConfig,
     world: World,
+    twin: nn.Module | None = None,
 ) -> Engine:
-    """Return what trains *model*, which is copied to all processes unless it is sharded.
+    """Return what trains *model*, which is copied to all processes unless it is sharded, as its *twin* then is.
 
     Raises:
         ConfigError: If model and optimizer cannot be trained by these processes, or not as *settings* say.
     """
     device = device_of(model)
     _check(model, optimizer, settings)
+    if twin is None and is_sharded(model) and settings.ema_decay is not None:
+        msg = "ema_decay wants a copy of the model, which one in shards does not give; shard it by manager.shard(model)"
+        raise ConfigError(msg)
     loss.to(device)
     moved = None if schedule is None else make_loss_scheduler(loss, schedule, optimizer, world=world)
     forward = None
@@ -62,6 +66,7 @@ def make_owned_engine(
         on_nonfinite=settings.on_nonfinite,
         world=world,
         forward=forward,
+        twin=twin,
     )
 
 

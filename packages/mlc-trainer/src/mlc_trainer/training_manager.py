@@ -327,8 +327,8 @@ class TrainingManager(TrainingSetup):
                 msg = f"there is no {name} yet; call {way}(…), or make the manager by create_training_manager"
                 raise RunError(msg)
         self._provenance = Provenance((type(model).__module__.partition(".")[0],))
-        how: Any = {"schedule": self._loss_schedule, "settings": self._settings, "world": self._world}
-        self._engine = make_owned_engine(model, optimizer, loss=self.loss_function, **how)
+        how: Any = {"schedule": self._loss_schedule, "settings": self._settings, "twin": self._twin}
+        self._engine = make_owned_engine(model, optimizer, loss=self.loss_function, world=self._world, **how)
         self._saving = OwnedCheckpoints(self.checkpoint_manager, self._engine, self._environment, later=self._later)
         return self._engine
 

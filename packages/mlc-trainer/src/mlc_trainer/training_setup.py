@@ -10,7 +10,7 @@ import torch
 from mlc_trainer.assembly import make_shared_loss
 from mlc_trainer.data import Batches
 from mlc_trainer.distributed import ALONE, Cut
-from mlc_trainer.distributed.wrapping import check_parallel, shard
+from mlc_trainer.distributed.wrapping import check_parallel, make_twin, shard
 from mlc_trainer.errors import RunError
 from mlc_trainer.measure import device_of
 from mlc_trainer.owned_checkpoints import open_checkpoints
@@ -38,6 +38,7 @@ class TrainingSetup(TrainingRecord):
     _engine: Engine | None
     _settings: TrainingConfig
     _world: World = ALONE
+    _twin: nn.Module | None = None
     _loss_schedule: Mapping[str, Any] | None = None
 
     def setup_loss_function(self, config: Mapping[str, Any]) -> Loss:
@@ -86,7 +87,9 @@ class TrainingSetup(TrainingRecord):
         """
         self._refuse_late("sharding")
         if self._world.size > 1:
-            check_parallel(attrs.evolve(self._settings, parallel="fsdp"))
+            sharded = attrs.evolve(self._settings, parallel="fsdp", shard_blocks=tuple(blocks))
+            check_parallel(sharded)
+            self._twin = make_twin(model, sharded, device_of(model))
             shard(model, device_of(model), blocks=blocks)
         return model
 
