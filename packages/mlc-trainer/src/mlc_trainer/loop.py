@@ -112,7 +112,7 @@ class Loop:
         asks = not getattr(checkpoints.manager.strategy, "epoch_ends_only", False)
         epoch, first = engine.position.epoch, engine.position.batch
         coming = self._dog.watch(batches.epoch(epoch, first=first), loader="training", epoch=epoch, first=first)
-        for batch in self._stop.watch(coming):
+        for batch in self._stop.watch(self._awaiting(coming) if self._monitors else coming):
             length = batches.length_of(engine.position.batch)
             for begin in step_began:
                 begin(engine.position, length)
@@ -126,6 +126,17 @@ class Loop:
                 self._tell_durable()
             if asks and engine.position.batch < len(batches):  # the end of the epoch is saved when it was measured
                 self._save_if_due()
+
+    def _awaiting(self, coming: Iterator[Sequence[Tensor]]) -> Iterator[Sequence[Tensor]]:
+        """Yield what is *coming*, and tell whenever more of it is asked for."""
+        tells = [monitor.batch_awaited for monitor in self._monitors]
+        while True:
+            for tell in tells:
+                tell(self._engine.position)
+            batch = next(coming, None)
+            if batch is None:
+                return
+            yield batch
 
     def _log_step(self, values: Mapping[str, Tensor]) -> None:
         numbers = {**{name: float(value) for name, value in values.items()}, "lr": self._engine.learning_rate}
