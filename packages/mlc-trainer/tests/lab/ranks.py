@@ -11,7 +11,7 @@ import attrs
 
 from mlc_trainer import PreemptedError
 
-LONG = 60.0  # seconds that nothing here takes
+LONG = 120.0  # seconds that nothing here takes
 
 
 def find_port():
