@@ -9,6 +9,7 @@ from mlc_hooks.hints import known_names, nearest
 from mlc_trainer.data.watchdog import Watchdog
 from mlc_trainer.errors import ConfigError, NonFiniteLossError, NonFiniteStepError, PreemptedError
 from mlc_trainer.observers.protocol import Monitor
+from mlc_trainer.saving import LATEST_STATE
 from mlc_trainer.signals import StoppedError, StopRequest, name_signal
 from mlc_trainer.under_way import look, settle, take_durable
 
@@ -28,7 +29,6 @@ __all__ = ["Loop"]
 
 log = logging.getLogger("mlc_trainer")
 
-LATEST_STATE = "latest state"
 ROLLBACKS = 10
 """Batches that may be given up; more of them mean that it is not the batches."""
 

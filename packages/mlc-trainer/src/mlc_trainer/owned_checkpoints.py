@@ -11,13 +11,14 @@ import attrs
 from mlc_core import CheckpointManager, ConfigurationError, MismatchError, create_checkpoint_manager, open_checkpoint
 from mlc_core.restore import Restored, restore
 from mlc_trainer.distributed.wrapping import is_sharded
+from mlc_trainer.errors import RunError
 from mlc_trainer.measure import take_up
-from mlc_trainer.resume_report import report_resume
-from mlc_trainer.saving import check_parts
+from mlc_trainer.resume_report import Difference, report_resume
+from mlc_trainer.saving import LATEST_STATE, check_parts
 from mlc_trainer.under_way import SaveUnderWay, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from mlc_core.distributed import DistributedCheckpointManager
@@ -75,8 +76,12 @@ class OwnedCheckpoints:
     source: Path | str | None = None
     saved: Position | None = None
     """Where training stood when it was saved or restored last."""
+    stepped: int | None = None
+    """How often the scheduler had been stepped then."""
     under_way: SaveUnderWay | None = None
     untold: list[tuple[Position, str]] = attrs.field(factory=list)
+    unsaved: Sequence[str] = ()
+    """What the checkpoint that was restored did not hold, because it was not to be saved."""
 
     def save(
         self,
@@ -87,9 +92,10 @@ class OwnedCheckpoints:
         state: Mapping[str, Any],
         reason: str | None = None,
     ) -> Path | str | None:
-        """Save if the strategy says so, or for *reason*, with the *state* of the manager, and return where.
+        """Save the end of an epoch, else if the strategy says so or for *reason*, and return where.
 
-        None is returned if it says no, and if it is written in the background; with a *reason* it is waited for.
+        None is returned if nobody says so, and if it is written in the background; with a *reason* it is waited for.
+        The *state* of the manager is saved with it.
 
         Raises:
             DiskFullError, StorageError, …: If it cannot be written, or what was begun before could not be.
@@ -102,25 +108,61 @@ class OwnedCheckpoints:
         if later:
             assert isinstance(self.manager, CheckpointManager)  # several processes were refused it
             write = self.manager.async_save_checkpoint
+        step = engine.position.step
+        if epoch_ended and reason is None:  # whatever was best before: what is lost at most is one epoch
+            reason = self.manager.due(epoch=epoch, step=step, metrics=metrics) or LATEST_STATE
         begun = write(
             engine.model,
             engine.optimizer,
             self.scheduler,
             epoch,
             metrics,
-            step=engine.position.step,
+            step=step,
             epoch_ended=epoch_ended,
             reason=reason,
             items={**engine.parts, "environment": dict(self.environment()), "manager": dict(state)},
         )
         if begun is None:
             return None
-        self.saved = engine.position
+        self.saved, self.stepped = engine.position, self._count_steps()
         if later:
             self.under_way = SaveUnderWay(begun, engine.position)
             return None
         location: Path | str = begun
         return location
+
+    def refuse_used(self, journal: Sequence[Mapping[str, Any]]) -> None:
+        """Make sure that no training left its checkpoints here, or its *journal*.
+
+        Raises:
+            RunError: If one did.
+        """
+        epochs = sum(line["event"] == "epoch" for line in journal)
+        latest = self.find_latest()
+        if latest is not None or epochs:
+            found = f"the checkpoint {latest}" if latest is not None else f"the journal of {epochs} epochs"
+            msg = (
+                f"{found} is of an earlier training; resume(model, optimizer, scheduler) before the first step goes on "
+                "from there, another model_dir begins anew"
+            )
+            raise RunError(msg)
+
+    def refuse_stale(self) -> None:
+        """Make sure that the scheduler was not stepped since the end of the epoch was saved.
+
+        Raises:
+            RunError: If it was: a restart would train on with the rate of before.
+        """
+        if self.saved == self.engine.position and self._count_steps() != self.stepped:
+            msg = (
+                f"scheduler.step() came after save_checkpoint at the end of epoch {self.engine.position.epoch - 1}, so "
+                "that the checkpoint holds the learning rate of before and a restart would go on with it: step first, "
+                "then save"
+            )
+            raise RunError(msg)
+
+    def _count_steps(self) -> int | None:
+        return getattr(self.scheduler, "last_epoch", None)
 
     def find_latest(self) -> str | None:
         """Return where the latest checkpoint lies, if there is one."""
@@ -138,21 +180,27 @@ class OwnedCheckpoints:
         before = {**own["options"], **found.state["environment"]}
         now = {**options, **self.environment()}
         self.saved = position = self.engine.position
-        return own, report_resume(found.saved, found.state, position=position, before=before, now=now)
+        self.stepped = self._count_steps()
+        report = report_resume(found.saved, found.state, position=position, before=before, now=now)
+        unsaved = [
+            Difference(key=name, before="not saved", now="as it was given", matters=True) for name in self.unsaved
+        ]
+        return own, attrs.evolve(report, differences=(*report.differences, *unsaved))
 
     def _load(self, latest: str) -> Restored:
         assert isinstance(self.manager, CheckpointManager)
         found = self.manager.load_checkpoint(latest)
         self._check(found.state, latest)
-        targets = (self.engine.model, self.engine.optimizer, self.scheduler)
-        self.manager.load_checkpoint(latest, *targets, items=dict(self.engine.parts), strict=True)
+        trained = self._targets(found.state)
+        self.manager.load_checkpoint(latest, **trained, items=dict(self.engine.parts), strict=True)
         return found
 
     def _load_together(self, latest: str) -> Restored:
         """Load *latest* in all processes, each what it holds of the state."""
         engine = self.engine
-        trained = {"model": engine.model, "optimizer": engine.optimizer, "scheduler": self.scheduler}
-        if engine.world.first(partial(self._look_at, latest)):
+        sharded, names = engine.world.first(partial(self._look_at, latest))
+        trained = self._targets(names)
+        if sharded:
             return self.manager.load_checkpoint(latest, **trained, items=dict(engine.parts), strict=True)
         if is_sharded(engine.model):
             msg = f"{latest} was saved by one process and is not sharded: go on in one process, or without shards"
@@ -166,13 +214,19 @@ class OwnedCheckpoints:
 
         return engine.world.each(load)
 
-    def _look_at(self, latest: str) -> bool:
-        """Say whether *latest*, which has the parts that it must have, is sharded."""
+    def _targets(self, held: Collection[str]) -> dict[str, Any]:
+        """Return what a checkpoint that *held* these items is loaded into; what it was told not to save stays."""
+        trained = {"model": self.engine.model, "optimizer": self.engine.optimizer, "scheduler": self.scheduler}
+        self.unsaved = tuple(name for name, one in trained.items() if one is not None and name not in held)
+        return {name: None if name in self.unsaved else one for name, one in trained.items()}
+
+    def _look_at(self, latest: str) -> tuple[bool, Sequence[str]]:
+        """Say whether *latest*, which has the parts that it must have, is sharded, and what it holds."""
         reader = open_checkpoint(latest)
         self._check(dict.fromkeys(reader.saved.items), latest)
         if not reader.is_sharded:  # else all verify it together
             reader.verify()
-        return reader.is_sharded
+        return reader.is_sharded, tuple(reader.saved.items)
 
     def _check(self, state: Mapping[str, Any], latest: str) -> None:
         check_parts(state, self.engine.parts, where=latest, ours=OURS)

@@ -10,7 +10,7 @@ import attrs
 from mlc_trainer.data import Batches
 from mlc_trainer.data.foreign import repeat
 from mlc_trainer.distributed.sharing import share_out
-from mlc_trainer.errors import ConfigError
+from mlc_trainer.errors import ConfigError, RunError
 from mlc_trainer.randomness import MEASURE, mix
 
 if TYPE_CHECKING:
@@ -18,8 +18,21 @@ if TYPE_CHECKING:
 
     from mlc_trainer.data.watchdog import Watchdog
     from mlc_trainer.distributed import World
+    from mlc_trainer.engine import Position
 
-__all__ = ["OwnedData"]
+__all__ = ["OwnedData", "check_epoch"]
+
+
+def check_epoch(position: Position, epoch: int) -> None:
+    """Make sure that *epoch* is over.
+
+    Raises:
+        RunError: If it is not, because nobody ended it or it had nothing to train on.
+    """
+    if position.epoch == epoch:
+        why = "call end_epoch(epoch, …) or save_checkpoint(…) once it did" if position.batch else "it had no batch"
+        msg = f"epoch {epoch} did not end: {why}"
+        raise RunError(msg)
 
 
 @attrs.define

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.engine import Engine, Position
 
-__all__ = ["RunCheckpoints", "check_parts", "warn_of_differences"]
+__all__ = ["LATEST_STATE", "RunCheckpoints", "check_parts", "warn_of_differences"]
 
+LATEST_STATE = "latest state"
+"""Why the end of an epoch is saved when the strategy has no reason to."""
 OURS = ("engine", "environment", "experiment", "loss")  # what every run saves beside model and optimizer
 
 

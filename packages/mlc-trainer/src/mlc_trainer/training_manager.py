@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import torch
 
 from mlc_trainer import environment
+from mlc_trainer.audience import Audience
 from mlc_trainer.catalogs import make_observers
 from mlc_trainer.config import DataConfig, PartConfig, TrainingConfig
 from mlc_trainer.data.watchdog import Watchdog
@@ -18,9 +19,9 @@ from mlc_trainer.engine import Position
 from mlc_trainer.errors import ConfigError, PreemptedError, RunError
 from mlc_trainer.measure import device_of, measure
 from mlc_trainer.metrics import DiceScore
-from mlc_trainer.observers import Journal, RunRecord, without_monitors
+from mlc_trainer.observers import Journal, RunRecord, read_journal, without_monitors
 from mlc_trainer.owned_checkpoints import OwnedCheckpoints
-from mlc_trainer.owned_data import OwnedData
+from mlc_trainer.owned_data import OwnedData, check_epoch
 from mlc_trainer.owned_engine import make_owned_engine
 from mlc_trainer.precision import Precision
 from mlc_trainer.provenance import Provenance
@@ -113,7 +114,7 @@ class TrainingManager(TrainingSetup):
             raise ConfigError(msg)
         following = make_observers((), [PartConfig(name=one) for one in trackers])
         everyone = (Journal(self.journal), *without_monitors(observers), *following)
-        self._observers: tuple[Observer, ...] = everyone if self._world.is_first else ()
+        self._audience = Audience(everyone if self._world.is_first else (), speaks=self._world.is_first)
         self._engine: Engine | None = None
         self._given = 0  # batches of this epoch that were given out, trained on or not
         self._length: int | None = None  # of the batch that was given out last, all processes together
@@ -153,17 +154,21 @@ class TrainingManager(TrainingSetup):
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs up to *num_epochs*, counted from 0, from the one that is under way.
 
-        While they last, SIGTERM and SIGUSR1 let no further batch be given out: where training stands is saved instead,
-        and `PreemptedError` raised.
+        While they last, SIGTERM and SIGUSR1 let no further batch be given out, and no further epoch begin: where
+        training stands is saved instead, and `PreemptedError` raised.
+
+        Raises:
+            RunError: If an epoch did not end, or its end was saved before the scheduler was stepped.
         """
         with self._stop.listening():
             while (epoch := self.position.epoch) < num_epochs:
                 yield epoch
-                if self.position.epoch == epoch:
-                    msg = f"epoch {epoch} did not end: call end_epoch(epoch, …) or save_checkpoint(…) once it did"
-                    raise RunError(msg)
+                check_epoch(self.position, epoch)
+                self._saving.refuse_stale()
+                if self.position.epoch < num_epochs and self._stop.is_asked():
+                    self._give_way()  # of batches that came from elsewhere
         self.wait()
-        self._tell_end(None)
+        self._audience.run_ended(self.position, None)
 
     def batches(self, loader: Batches | Iterable[Any], *, own: bool = False) -> Iterator[Any]:
         """Yield the batches of the epoch that is under way, from where training stands.
@@ -220,8 +225,7 @@ class TrainingManager(TrainingSetup):
         if self._world.size > 1:
             check_piece(batch, self._length, self._world, parts=self._settings.accumulate)
         self.last_values = engine.train_step(batch, length=self._length)
-        for observer in self._observers:
-            observer.step_ended(engine.position)
+        self._audience.step_ended(engine.position)
         if self._saving.under_way is not None:
             look(self._saving)
             self._tell_durable()
@@ -264,10 +268,12 @@ class TrainingManager(TrainingSetup):
         *,
         epoch_ended: bool = True,
     ) -> Path | str | None:
-        """Save, if the strategy says so, and return where; everything that a restart needs is in it.
+        """Save the end of the epoch, and return where; everything that a restart needs is in it.
 
-        Unless *epoch_ended* is false, this ends the epoch as `end_epoch` does, before it saves. What is saved in the
-        background is nowhere yet: None is returned, and observers hear of it once it is durable.
+        It ends the epoch as `end_epoch` does, before it saves. Unless *epoch_ended*, that is for the strategy to say,
+        and None is returned if it says no. What is saved in the background is nowhere yet: None is returned, and
+        observers hear of it once it is durable. A scheduler of the learning rate that moves once an epoch is stepped
+        before.
 
         Raises:
             NonFiniteLossError: If a loss of this epoch was NaN or infinite, or a weight is.
@@ -318,6 +324,7 @@ class TrainingManager(TrainingSetup):
             msg = "this is another model or another optimizer than before; make a TrainingManager for each"
             raise RunError(msg)
         engine = self._bind(model, optimizer)
+        self._saving.refuse_used(read_journal(self.journal))
         self._tell_start()
         return engine
 
@@ -345,8 +352,7 @@ class TrainingManager(TrainingSetup):
         self._world.first(lambda: RunDirectory(self.model_dir).write_environment(self._environment()))
         name, facts = self.model_name, as_facts(self.resume_report)
         record = RunRecord(id=name, directory=self.model_dir, model_name=name, **facts)
-        for observer in self._observers:
-            observer.run_started(record, self.position)
+        self._audience.run_started(record, self.position)
 
     def _close(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Let what goes on once an epoch do so, unless it did, and return *metrics* with the means of the epoch."""
@@ -355,8 +361,7 @@ class TrainingManager(TrainingSetup):
             found = {**metrics, **engine.means(), "lr": engine.learning_rate}
             self._last = self._world.first(lambda: found)
             engine.end_epoch(self._last)
-            for observer in self._observers:
-                observer.epoch_ended(engine.position, dict(self._last))
+            self._audience.epoch_ended(engine.position, self._last)
             self._given = 0
         return {**self._last, **metrics}
 
@@ -367,16 +372,11 @@ class TrainingManager(TrainingSetup):
         location = self._saving.save(epoch, metrics, epoch_ended=epoch_ended, state=state, reason=reason)
         self._tell_durable()
         if location is not None:
-            self._tell_saved(at, str(location))
+            self._audience.checkpoints_saved([(at, str(location))])
         return location
 
     def _tell_durable(self) -> None:
-        for position, location in take_durable(self._saving):
-            self._tell_saved(position, location)
-
-    def _tell_saved(self, position: Position, location: str) -> None:
-        for observer in self._observers:
-            observer.checkpoint_saved(position, location)
+        self._audience.checkpoints_saved(take_durable(self._saving))
 
     def _give_way(self) -> NoReturn:
         name = name_signal(self._stop.signal)
@@ -388,9 +388,5 @@ class TrainingManager(TrainingSetup):
             self._save(at.epoch - ended, self._last if ended else {}, epoch_ended=ended, reason=name)
         saved = f"at step {at.step}, which is saved" if at.step else "before its first step"
         error = PreemptedError(f"{name} came and training stopped {saved}; start it again", signal=self._stop.signal)
-        self._tell_end(error)
+        self._audience.run_ended(self.position, error)
         raise error
-
-    def _tell_end(self, error: BaseException | None) -> None:
-        for observer in self._observers:
-            observer.run_ended(self.position, error)
