@@ -236,14 +236,9 @@ def test_killed_anywhere_and_resumed_is_equal_to_the_bit(tables, ranks, kills, c
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_compiled_and_killed_and_resumed_is_equal_to_the_bit(parallel, configure, tmp_path, bits):
+def test_compiled_and_killed_and_resumed_is_equal_to_the_bit(configure, tmp_path, bits):
     """In the middle of an epoch; each process compiles anew after it, to the same."""
-    config = configure(
-        training={"compile": True, "num_epochs": 2, "parallel": parallel},
-        data={"drop_last": True},
-        checkpoints=FREQUENT,
-    )
+    config = configure(training={"compile": True, "num_epochs": 2}, checkpoints=FREQUENT)
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     assert [0, 0] == gang(2, train_until(config, undisturbed, {}))
     ends = gang(2, train_until(config, disturbed, {1: Fate(5)}))
