@@ -3,11 +3,8 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import traceback
 import warnings
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from ranks import Fate, gang
 from tiny import Blobs  # of the lab, which the tests' configurations name
 
 from mlc_core import StateError, open_checkpoint
@@ -23,7 +21,6 @@ from mlc_trainer import (
     ConfigError,
     ExperimentManager,
     ModelManager,
-    PreemptedError,
     ResumeWarning,
     RunBusyError,
     RunError,
@@ -39,75 +36,9 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes o
 
 EXAMPLES = settings.default.max_examples
 FREQUENT = {"save_strategy": "interval", "strategy_options": {"every": 2, "unit": "steps"}}
-LONG = 60.0  # seconds that nothing here takes
 
 
 # ---------------------------------------------------------------------- processes
-
-
-def find_port():
-    """Return a port that is free now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def fork_ranks(count, work):
-    """Run *work*, told its rank, in *count* forked processes that find each other as torchrun lets them."""
-    port, children = find_port(), []
-    for rank in range(count):
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                facts = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-                os.environ.update({**{name: str(one) for name, one in facts.items()}, "MASTER_ADDR": "127.0.0.1"})
-                warnings.simplefilter("ignore")
-                work(rank)
-                code = 0
-            except PreemptedError as error:
-                code = error.exit_status
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        children.append(child)
-    return children
-
-
-def wait_for(children):
-    """Return how each of *children* ended; one that is left alone for long has failed."""
-    deadline, ends = time.monotonic() + LONG, {}
-    while len(ends) < len(children):
-        for child in children:
-            if child not in ends:
-                found, status = os.waitpid(child, os.WNOHANG)
-                if found:
-                    ends[child] = os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            for child in children:
-                if child not in ends:
-                    os.kill(child, signal.SIGKILL)
-        time.sleep(0.005)
-    return [ends[child] for child in children]
-
-
-def gang(count, work):
-    """Do both."""
-    return wait_for(fork_ranks(count, work))
-
-
-@attrs.define
-class Fate:
-    """Sends *number* to this process at the end of step *step*."""
-
-    step: int
-    number: int = signal.SIGKILL
-
-    def hit(self, position):
-        """Do it when it is time."""
-        if position.step == self.step:
-            os.kill(os.getpid(), self.number)
 
 
 def strike(experiment, fate):
@@ -173,6 +104,8 @@ SAME = [
     pytest.param(2, {"training": {"accumulate": 2, "clip_norm": 0.5}}, id="accumulation and clipping"),
     pytest.param(2, {"training": {"parallel": "fsdp", "clip_norm": 0.5, "accumulate": 2}}, id="fsdp"),
     pytest.param(2, {"training": {"ema_decay": 0.9}, "scheduler": {"name": "CosineAnnealingLR"}}, id="average"),
+    pytest.param(2, {"training": {"parallel": "fsdp", "ema_decay": 0.9}}, id="average of shards"),
+    pytest.param(3, {"training": {"parallel": "fsdp", "swa_start": 2}}, id="mean of shards"),
 ]
 
 
@@ -270,6 +203,8 @@ SET_UPS = st.fixed_dictionaries(
                 {"precision": "fp16", "on_nonfinite": "skip"},
                 {"parallel": "fsdp"},
                 {"parallel": "fsdp", "precision": "bf16", "clip_norm": 0.1},
+                {"parallel": "fsdp", "ema_decay": 0.9},
+                {"parallel": "fsdp", "swa_start": 1},
             ]
         ),
         "scheduler": st.sampled_from([None, {"name": "OneCycleLR", "options": {"max_lr": 0.01}}]),
@@ -300,13 +235,27 @@ def test_killed_anywhere_and_resumed_is_equal_to_the_bit(tables, ranks, kills, c
     assert bits(undisturbed) == bits(disturbed)
 
 
+@pytest.mark.slow
+def test_compiled_and_killed_and_resumed_is_equal_to_the_bit(configure, tmp_path, bits):
+    """In the middle of an epoch; each process compiles anew after it, to the same."""
+    config = configure(training={"compile": True, "num_epochs": 2}, checkpoints=FREQUENT)
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    assert [0, 0] == gang(2, train_until(config, undisturbed, {}))
+    ends = gang(2, train_until(config, disturbed, {1: Fate(5)}))
+    assert -signal.SIGKILL == ends[1]
+    assert [0, 0] == gang(2, train_until(config, disturbed, {}))
+
+    assert bits(undisturbed) == bits(disturbed)
+
+
 # ---------------------------------------------------------------------- other numbers of processes
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_a_run_goes_on_in_other_numbers_of_processes(parallel, configure, tmp_path):
     """Two, then three, then one: every sample of every epoch is seen once, and what differs is said."""
-    config = configure(model={"factory": "tiny:Calm"}, checkpoints=FREQUENT, training={"parallel": parallel})
+    averaged = {"parallel": parallel, "ema_decay": 0.9}
+    config = configure(model={"factory": "tiny:Calm"}, checkpoints=FREQUENT, training=averaged)
     one, moved, told = tmp_path / "one", tmp_path / "moved", tmp_path / "told.json"
     ExperimentManager(config, one).run()
 
@@ -355,7 +304,7 @@ def test_what_one_process_saved_several_go_on_from(configure, tmp_path, killer, 
 def test_what_several_processes_trained_one_uses(parallel, configure, tmp_path, mlc):
     """Its weights are put together: measured, evaluated from the command line, and exported."""
     run_dir = tmp_path / "run"
-    config = configure(training={"parallel": parallel})
+    config = configure(training={"parallel": parallel, "ema_decay": 0.9})
     assert [0, 0] == gang(2, train_until(config, run_dir, {}))
     final = run_dir / "checkpoints" / "model" / "final"
     last = metrics_of(run_dir)[-1]
@@ -477,7 +426,6 @@ def test_one_process_writes_and_tells(configure, tmp_path, watcher):
         ({"training": {"save_on_error": True}}, "the others would wait"),
         ({"checkpoints": {"asynchronous": True}}, "checkpoints.asynchronous does not go"),
         ({"loss": {"preset": None, "config": {"type": "lovasz"}}}, "cannot add up what several processes hold"),
-        ({"training": {"parallel": "fsdp", "ema_decay": 0.9}}, "training.ema_decay does not go"),
         ({"training": {"parallel": "fsdp", "precision": "fp16"}}, "take 'bf16'"),
         ({"training": {"parallel": "fsdp", "shard_blocks": ["Conv2D"]}}, "Did you mean 'Conv2d'"),
         (
@@ -534,7 +482,7 @@ def test_processes_that_cannot_be_found_are_told(configure, tmp_path, monkeypatc
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(ConfigError, match="start them with torchrun, or unset WORLD_SIZE"):
         ExperimentManager(configure(), tmp_path / "run").setup()
-    with pytest.raises(ConfigError, match="2 processes run, and a TrainingManager is for one"):
+    with pytest.raises(ConfigError, match="start them with torchrun, or unset WORLD_SIZE"):
         TrainingManager(tmp_path / "owned", "net")
 
 

@@ -1,6 +1,7 @@
 """Callbacks with numbers of their own: rates, gradients, speed."""
 
-import time
+import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,22 +89,48 @@ def test_speed_is_logged(steps_of):
         assert 4 * line["steps_per_second"] == pytest.approx(line["samples_per_second"])
 
 
-def test_what_others_do_with_numbers_is_no_waiting():
-    """The clock goes on when the numbers were told, not while they are."""
+def test_only_waiting_for_batches_and_steps_count(monkeypatch):
+    """Whatever else is done between two steps: telling, measuring, copying what is saved in the background."""
+    clock = itertools.count()
+    now = SimpleNamespace(perf_counter=lambda: hours["past"] + next(clock))
+    hours = {"past": 0}
+    monkeypatch.setattr("mlc_trainer.observers.throughput.time", now)
     speed, start = Throughput(), Position()
     speed.run_started(None, start)
-    speed.step_began(start, 4)
-    speed.step_ended(start)
-    speed.numbers(None, {})
-    time.sleep(0.2)
-    speed.step_logged(start, {})
-    begun = time.perf_counter()
-    speed.step_began(start, 4)
-    longest = time.perf_counter() - begun
-    speed.step_ended(start)
+    for _ in range(3):
+        hours["past"] += 3600
+        speed.batch_awaited(start)
+        speed.step_began(start, 4)
+        speed.step_ended(start)
+        hours["past"] += 3600
+    hours["past"] -= 3600  # a device is waited for, to know the values, and that counts
     found = speed.numbers(None, {})
 
-    assert found["data_wait"] * 4 / found["samples_per_second"] <= longest + 0.1
+    assert {"samples_per_second": 12 / 7, "steps_per_second": 3 / 7, "data_wait": 3 / 7} == found
+
+
+def test_copying_what_is_saved_later_is_no_waiting(configure, tmp_path, watcher):
+    """A batch is asked for when that is done."""
+    heard = []
+    later = {"save_strategy": "interval", "strategy_options": {"every": 1, "unit": "steps"}, "asynchronous": True}
+
+    class Listening(LearningRates):
+        """Notes what it hears of."""
+
+        def batch_awaited(self, position):
+            """Note it."""
+            heard.append("awaited")
+
+        def step_ended(self, position):
+            """Note it."""
+            heard.append("ended")
+
+    experiment = ExperimentManager(configure(checkpoints=later), tmp_path / "run", observers=[Listening()]).setup()
+    save = experiment.checkpoints.async_save_checkpoint
+    experiment.checkpoints.async_save_checkpoint = lambda *what, **more: (heard.append("saved"), save(*what, **more))[1]
+    experiment.run(1)
+
+    assert ["awaited", "ended", "saved"] * 2 == heard[:6]
 
 
 def test_monitors_change_no_bit(plain, configure, tmp_path, bits):

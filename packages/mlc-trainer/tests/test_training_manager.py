@@ -1,9 +1,12 @@
 """Training in a loop that its user owns."""
 
+import concurrent.futures
+import errno
 import itertools
 import json
 import os
 import signal
+import threading
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from tiny import Blobs, Images, Net
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-from mlc_core import CheckpointManager, MismatchError
+from mlc_core import CheckpointManager, CheckpointWarning, DiskFullError, MismatchError, open_checkpoint
 from mlc_hooks import UnknownNameError
 from mlc_trainer import (
     ConfigError,
@@ -73,7 +76,8 @@ def train(place, *, loader=foreign, die_at=None, moment="step", loss=ADAPTIVE, *
         found = manager.validation_step(model, validation, "cpu")
         scheduler.step()
         perhaps_die("measured")
-        assert manager.save_checkpoint(model, optimizer, scheduler, epoch, {**values, **found})
+        location = manager.save_checkpoint(model, optimizer, scheduler, epoch, {**values, **found})
+        assert (location is None) is bool(options.get("asynchronous"))
         perhaps_die("saved")
         manager.end_epoch(epoch, values, found)
         perhaps_die("ended")
@@ -206,6 +210,52 @@ def test_signal_ends_it_at_the_next_batch(step, tmp_path, undisturbed, unpack, m
     found = unpack(state(*train(tmp_path)))
     expected, _ = undisturbed("foreign")
     assert [] == [name for name, one in expected.items() if not torch.equal(one, found[name])]
+
+
+# ---------------------------------------------------------------------- saves in the background
+
+
+def saved_steps(manager):
+    """Return the steps of which the journal tells that they were saved, in its order."""
+    return [line["step"] for line in read_journal(manager.journal) if line["event"] == "checkpoint"]
+
+
+@pytest.mark.parametrize(("die_at", "moment"), [(2, "step"), (5, "step"), (6, "saved")])
+def test_saves_in_the_background_change_no_bit(die_at, moment, tmp_path, undisturbed, unpack):
+    """Killed while one is under way or not; each is told once, when it is durable, by the step that it is of."""
+    with pytest.raises(Killed):
+        train(tmp_path, die_at=die_at, moment=moment, asynchronous=True)
+    manager, model = train(tmp_path, asynchronous=True)
+    found, (expected, _) = unpack(state(manager, model)), undisturbed("foreign")
+
+    assert [] == [name for name, one in expected.items() if not torch.equal(one, found[name])]
+    assert [2, 3, 4, 6, 8, 9] == sorted(set(saved_steps(manager)))
+    assert 9 == open_checkpoint(manager.checkpoint_manager.get_latest_checkpoint_path()).saved.step
+
+
+def test_what_goes_wrong_in_the_background_ends_the_loop_at_the_next_step(tmp_path, monkeypatch):
+    """And is raised by `wait`, as the same error."""
+    manager, model, optimizer, _ = small(tmp_path, asynchronous=True)
+    batch, fsync, here = next(iter(foreign())), os.fsync, threading.get_ident()
+
+    def fail(descriptor):
+        if threading.get_ident() != here:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+    def save():
+        assert manager.save_checkpoint(model, optimizer, None, 0, epoch_ended=False) is None
+        concurrent.futures.wait([manager._saving.under_way.saving.durable])
+
+    for then in (lambda: manager.train_step(model, batch, optimizer), manager.wait):
+        manager.train_step(model, batch, optimizer)
+        with pytest.warns(CheckpointWarning, match="could not be saved in the background"):
+            save()
+        with pytest.raises(DiskFullError):
+            then()
+    assert [] == saved_steps(manager)
 
 
 # ---------------------------------------------------------------------- what the documents do

@@ -11,7 +11,7 @@ from mlc_core.retention import KeepBest, KeepLatest, KeepUnrepeated
 from mlc_losses import LossConfigError, LossManager, get_preset_loss_config
 from mlc_trainer.data import Batches
 from mlc_trainer.distributed import ALONE, Cut
-from mlc_trainer.distributed.wrapping import make_parallel
+from mlc_trainer.distributed.wrapping import make_parallel, make_twin
 from mlc_trainer.engine import Engine
 from mlc_trainer.errors import ConfigError
 from mlc_trainer.factories import build, find_class
@@ -47,6 +47,7 @@ __all__ = [
     "make_loss_scheduler",
     "make_metric",
     "make_model",
+    "make_shared_loss",
     "make_trained_loss",
     "make_training_batches",
     "make_validation_batches",
@@ -131,16 +132,29 @@ def make_loss(
     preset = get_preset_loss_config(config.preset) if config.preset is not None else {}
     whole = {**preset, **config.config}
     scheduler = whole.pop("scheduler", None)
-    loss = LossManager.create_loss_function(whole)
-    if world.size > 1:
-        try:
-            loss = LossManager.create_loss_function({**whole, "distributed": True})
-        except LossConfigError as error:
-            msg = f"this loss cannot add up what several processes hold: {error}; take another one, or one process"
-            raise ConfigError(msg) from error
-        scheduler = None if scheduler is None else {**scheduler, "distributed": False}  # each is told the same
+    loss, scheduler = make_shared_loss(whole, scheduler, world)
     loss.to(device)
     return loss, scheduler
+
+
+def make_shared_loss(
+    config: Mapping[str, Any], scheduler: Mapping[str, Any] | None, world: World
+) -> tuple[Loss, Mapping[str, Any] | None]:
+    """Build the loss that *config* describes over the samples of all processes, and return how *scheduler* moves it.
+
+    Raises:
+        ConfigError: If it cannot add up what several processes hold.
+        LossConfigError: If *config* cannot be followed.
+    """
+    loss = LossManager.create_loss_function(config)
+    if world.size == 1:
+        return loss, scheduler
+    try:
+        loss = LossManager.create_loss_function({**config, "distributed": True})
+    except LossConfigError as error:
+        msg = f"this loss cannot add up what several processes hold: {error}; take another one, or one process"
+        raise ConfigError(msg) from error
+    return loss, None if scheduler is None else {**scheduler, "distributed": False}  # each is told the same
 
 
 def make_trained_loss(config: LossConfig, device: torch.device, state: Mapping[str, Any]) -> Loss:
@@ -174,6 +188,7 @@ def make_engine(
         model = recompute_blocks(model)
     if training.channels_last:
         model = to_channels_last(model)
+    twin = None if world.size == 1 else make_twin(model, training, device)
     forward = model if world.size == 1 else make_parallel(model, training, device)
     kind = find_class(config.optimizer.name, within="torch.optim", base=torch.optim.Optimizer)
     check_step(kind)
@@ -181,10 +196,7 @@ def make_engine(
     options = with_fused(kind, config.optimizer.options, training.fused, device)
     optimizer = build(kind, parameters, options=options)
     loss, moved = make_loss(config.loss, device, world=world)
-    loss_scheduler = None if moved is None else make_loss_scheduler(loss, moved, optimizer)
-    if loss_scheduler is not None and loss_scheduler.schedule.learns and world.size > 1:
-        msg = "weights of the loss that are learnt do not go with several processes; take another loss schedule"
-        raise ConfigError(msg)
+    loss_scheduler = None if moved is None else make_loss_scheduler(loss, moved, optimizer, world=world)
     rate = None
     if config.scheduler is not None:
         rate = make_learning_rate(
@@ -208,12 +220,22 @@ def make_engine(
         on_nonfinite=training.on_nonfinite,
         world=world,
         forward=forward,
+        twin=twin,
     )
 
 
-def make_loss_scheduler(loss: Loss, config: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> LossScheduler:
-    """Build what moves the weights of *loss*; what it learns is learnt by *optimizer*."""
+def make_loss_scheduler(
+    loss: Loss, config: Mapping[str, Any], optimizer: torch.optim.Optimizer, *, world: World = ALONE
+) -> LossScheduler:
+    """Build what moves the weights of *loss*; what it learns is learnt by *optimizer*.
+
+    Raises:
+        ConfigError: If it learns, and there are several processes.
+    """
     scheduler = LossManager.create_loss_scheduler(loss, config)
+    if scheduler.schedule.learns and world.size > 1:
+        msg = "weights of the loss that are learnt do not go with several processes; take another loss schedule"
+        raise ConfigError(msg)
     if scheduler.schedule.learns:
         scheduler.train_with(optimizer)
     return scheduler

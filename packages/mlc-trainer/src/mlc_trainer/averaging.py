@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_avg_fn
 
 from mlc_trainer.randomness import RENEW, mix, seed_generators
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from torch import Tensor
+    from torch.distributed.tensor import DTensor
 
     from mlc_core import CheckpointReader
     from mlc_trainer.config import TrainingConfig
@@ -22,14 +23,52 @@ if TYPE_CHECKING:
 __all__ = ["MeanOfEpochs", "average", "is_averaged"]
 
 
-def average(model: nn.Module, decay: float) -> AveragedModel:
+def average(model: nn.Module, decay: float, *, twin: nn.Module | None = None) -> AveragedModel:
     """Return a copy of *model* that follows it: ``average = decay·average + (1 - decay)·weights`` after every step.
 
     Buffers, as of batch normalisation, are those of the model (Polyak and Juditsky 1992; Tarvainen and Valpola 2017).
+    Of a model in shards, which cannot be copied, the copy is its *twin*, sharded alike.
     """
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+    follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(model, multi_avg_fn=follow) if twin is None else AverageOfShards(twin, follow)
     averaged.requires_grad_(False)  # noqa: FBT003 - torch's own spelling
     return averaged
+
+
+class AverageOfShards(AveragedModel):
+    """The average of a model in shards: each process has its shard of that, too, and averages it by itself.
+
+    An average is taken element by element, so that shards have the bits of the whole.
+
+    Args:
+        twin: A copy of the model, sharded as it is.
+        follow: Moves the averages, given the weights; the equal mean of all unless said.
+    """
+
+    def __init__(self, twin: nn.Module, follow: Callable[..., None] | None = None) -> None:
+        super().__init__(nn.Identity(), multi_avg_fn=follow)
+        self.module = twin
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take the weights of *model* into the average."""
+        mine, theirs = _shards_of(self.module), _shards_of(model)
+        if not self.n_averaged:
+            for own, new in zip(mine, theirs, strict=True):
+                own.copy_(new)
+        elif self.multi_avg_fn is not None:
+            self.multi_avg_fn(mine, theirs, self.n_averaged)
+        else:
+            move = get_swa_avg_fn()  # type: ignore[no-untyped-call]
+            for own, new in zip(mine, theirs, strict=True):
+                own.copy_(move(own, new, self.n_averaged))
+        for kept, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)
+        self.n_averaged += 1
+
+
+def _shards_of(model: nn.Module) -> list[Tensor]:
+    return [cast("DTensor", one).to_local() for one in model.parameters()]
 
 
 class MeanOfEpochs:
@@ -39,10 +78,11 @@ class MeanOfEpochs:
         model: What is trained.
         start: The first epoch whose weights count.
         seed: Of what is drawn while statistics of batch normalisation are renewed.
+        twin: A copy of *model* where that is in shards, sharded alike.
     """
 
-    def __init__(self, model: nn.Module, *, start: int, seed: int) -> None:
-        self.model = AveragedModel(model)
+    def __init__(self, model: nn.Module, *, start: int, seed: int, twin: nn.Module | None = None) -> None:
+        self.model = AveragedModel(model) if twin is None else AverageOfShards(twin)
         self.model.requires_grad_(False)  # noqa: FBT003 - torch's own spelling
         self._start = start
         self._seed = seed

@@ -76,6 +76,7 @@ class Engine:
         on_nonfinite: What to do with a batch whose loss or gradient is not finite.
         world: The processes that train together; each has its piece of every batch.
         forward: What is called with a batch where that is not *model* itself: what wraps it for several processes.
+        twin: A copy of a *model* in shards, sharded alike, for the average of its weights.
         keep_modes: Whether a model that somebody put into evaluation mode meanwhile is put back, module by module, as
             it is now; else its modes are left to its user.
     """
@@ -100,6 +101,7 @@ class Engine:
         on_nonfinite: Literal["stop", "skip", "rollback"] = "stop",
         world: World = ALONE,
         forward: nn.Module | None = None,
+        twin: nn.Module | None = None,
         keep_modes: bool = True,
     ) -> None:
         self.model = model
@@ -109,8 +111,8 @@ class Engine:
         self.loss_scheduler = loss_scheduler
         self.device = device
         self.position = Position()
-        self.average = None if ema_decay is None else average(model, ema_decay)
-        self.mean = None if swa_start is None else MeanOfEpochs(model, start=swa_start, seed=seed)
+        self.average = None if ema_decay is None else average(model, ema_decay, twin=twin)
+        self.mean = None if swa_start is None else MeanOfEpochs(model, start=swa_start, seed=seed, twin=twin)
         self.torn = False
         """Whether something was begun and not ended, so that nothing here is worth saving."""
         self.world = world

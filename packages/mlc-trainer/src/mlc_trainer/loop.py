@@ -9,6 +9,7 @@ from mlc_hooks.hints import known_names, nearest
 from mlc_trainer.data.watchdog import Watchdog
 from mlc_trainer.errors import ConfigError, NonFiniteLossError, NonFiniteStepError, PreemptedError
 from mlc_trainer.observers.protocol import Monitor
+from mlc_trainer.saving import LATEST_STATE
 from mlc_trainer.signals import StoppedError, StopRequest, name_signal
 from mlc_trainer.under_way import look, settle, take_durable
 
@@ -28,7 +29,6 @@ __all__ = ["Loop"]
 
 log = logging.getLogger("mlc_trainer")
 
-LATEST_STATE = "latest state"
 ROLLBACKS = 10
 """Batches that may be given up; more of them mean that it is not the batches."""
 
@@ -112,7 +112,7 @@ class Loop:
         asks = not getattr(checkpoints.manager.strategy, "epoch_ends_only", False)
         epoch, first = engine.position.epoch, engine.position.batch
         coming = self._dog.watch(batches.epoch(epoch, first=first), loader="training", epoch=epoch, first=first)
-        for batch in self._stop.watch(coming):
+        for batch in self._stop.watch(self._awaiting(coming) if self._monitors else coming):
             length = batches.length_of(engine.position.batch)
             for begin in step_began:
                 begin(engine.position, length)
@@ -126,6 +126,17 @@ class Loop:
                 self._tell_durable()
             if asks and engine.position.batch < len(batches):  # the end of the epoch is saved when it was measured
                 self._save_if_due()
+
+    def _awaiting(self, coming: Iterator[Sequence[Tensor]]) -> Iterator[Sequence[Tensor]]:
+        """Yield what is *coming*, and tell whenever more of it is asked for."""
+        tells = [monitor.batch_awaited for monitor in self._monitors]
+        while True:
+            for tell in tells:
+                tell(self._engine.position)
+            batch = next(coming, None)
+            if batch is None:
+                return
+            yield batch
 
     def _log_step(self, values: Mapping[str, Tensor]) -> None:
         numbers = {**{name: float(value) for name, value in values.items()}, "lr": self._engine.learning_rate}

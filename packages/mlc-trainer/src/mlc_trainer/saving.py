@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.engine import Engine, Position
 
-__all__ = ["RunCheckpoints", "check_parts", "restore_owned", "warn_of_differences"]
+__all__ = ["LATEST_STATE", "RunCheckpoints", "check_parts", "warn_of_differences"]
 
+LATEST_STATE = "latest state"
+"""Why the end of an epoch is saved when the strategy has no reason to."""
 OURS = ("engine", "environment", "experiment", "loss")  # what every run saves beside model and optimizer
 
 
@@ -244,29 +246,6 @@ def check_parts(
         if names:
             msg = f"{where} {title} {', '.join(sorted(names))}: the run that saved it was configured otherwise"
             raise MismatchError(msg)
-
-
-def restore_owned(
-    manager: CheckpointManager, latest: Path | str, engine: Engine, scheduler: Any, *, now: Mapping[str, Any]
-) -> tuple[Mapping[str, Any], ResumeReport]:
-    """Load *latest*, saved in a loop that its user owns, into *engine* and *scheduler*.
-
-    Returns:
-        What the manager knew, and what came of it, with what was before held against options and environment *now*.
-
-    Raises:
-        CheckpointNotFoundError, CorruptCheckpointError, MismatchError: If it has other parts, or was changed.
-    """
-    found = manager.load_checkpoint(latest)
-    check_parts(found.state, engine.parts, where=latest, ours=("engine", "loss", "environment", "manager"))
-    if scheduler is None and "scheduler" in found.state:
-        msg = f"{latest} holds a scheduler and none is given; hand it to resume(model, optimizer, scheduler)"
-        raise MismatchError(msg)
-    manager.load_checkpoint(latest, engine.model, engine.optimizer, scheduler, items=dict(engine.parts), strict=True)
-    take_up(engine.optimizer)
-    own: Mapping[str, Any] = found.state["manager"]
-    before = {**own["options"], **found.state["environment"]}
-    return own, report_resume(found.saved, found.state, position=engine.position, before=before, now=now)
 
 
 def warn_of_differences(report: ResumeReport, *, depth: int) -> None:

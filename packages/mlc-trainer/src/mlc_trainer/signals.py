@@ -73,6 +73,11 @@ class StopRequest:
                 raise StoppedError
             yield item
 
+    def is_asked(self) -> bool:
+        """Return whether a signal has come, to any process."""
+        self.signal = self.agree(self.signal)
+        return bool(self.signal)
+
     def _hear(self, number: int, _: FrameType | None) -> None:
         self.signal = number
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mlc_core import CheckpointManager
+    from mlc_core.distributed import DistributedCheckpointManager
     from mlc_trainer.engine import Position
 
 __all__ = ["as_floats", "export_history", "summarize"]
@@ -26,7 +27,11 @@ def as_floats(metrics: Mapping[str, float | Tensor] | None) -> dict[str, float]:
 
 
 def summarize(
-    journal: Sequence[Mapping[str, Any]], checkpoints: CheckpointManager, *, model_name: str, position: Position
+    journal: Sequence[Mapping[str, Any]],
+    checkpoints: CheckpointManager | DistributedCheckpointManager,
+    *,
+    model_name: str,
+    position: Position,
 ) -> dict[str, Any]:
     """Return progress, model and checkpoints of a run from the lines of its *journal* and its *checkpoints*."""
     epochs = [metrics_of(line) for line in journal if line["event"] == "epoch"]

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import torch
 
 from mlc_trainer import environment
-from mlc_trainer.assembly import make_loss_scheduler
+from mlc_trainer.audience import Audience
 from mlc_trainer.catalogs import make_observers
 from mlc_trainer.config import DataConfig, PartConfig, TrainingConfig
-from mlc_trainer.data import Batches
-from mlc_trainer.data.foreign import repeat
 from mlc_trainer.data.watchdog import Watchdog
 from mlc_trainer.directory import RunDirectory
-from mlc_trainer.distributed import require_one_process
-from mlc_trainer.engine import Engine, Position
+from mlc_trainer.distributed import join_world
+from mlc_trainer.distributed.sharing import check_piece
+from mlc_trainer.engine import Position
 from mlc_trainer.errors import ConfigError, PreemptedError, RunError
 from mlc_trainer.measure import device_of, measure
 from mlc_trainer.metrics import DiceScore
-from mlc_trainer.observers import Journal, RunRecord, without_monitors
+from mlc_trainer.observers import Journal, RunRecord, read_journal, without_monitors
+from mlc_trainer.owned_checkpoints import OwnedCheckpoints
+from mlc_trainer.owned_data import OwnedData, check_epoch
+from mlc_trainer.owned_engine import make_owned_engine
 from mlc_trainer.precision import Precision
 from mlc_trainer.provenance import Provenance
-from mlc_trainer.randomness import MEASURE, mix
 from mlc_trainer.resume_report import as_facts
-from mlc_trainer.saving import restore_owned, warn_of_differences
+from mlc_trainer.saving import warn_of_differences
 from mlc_trainer.signals import StoppedError, StopRequest, name_signal
 from mlc_trainer.summary import as_floats
 from mlc_trainer.training_setup import TrainingSetup
+from mlc_trainer.under_way import look, settle, take_durable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
+    from mlc_trainer.data import Batches
+    from mlc_trainer.engine import Engine
     from mlc_trainer.metrics import Metric
     from mlc_trainer.observers import Observer
     from mlc_trainer.resume_report import ResumeReport
@@ -45,6 +48,10 @@ __all__ = ["TrainingManager"]
 
 class TrainingManager(TrainingSetup):
     """The steps, the checkpoints and the record of a training loop that you own.
+
+    Where `torchrun` started several processes, each runs the loop and calls every method: batches are shared out, the
+    model is copied to all (DDP) unless `shard` was called, one of them writes and tells, and what they save and
+    measure is of all. Make the manager before the model goes to a GPU: each process takes its own.
 
     Args:
         model_dir: Where checkpoints and the journal lie; made when missing.
@@ -60,6 +67,11 @@ class TrainingManager(TrainingSetup):
         trackers: Names among `trackers()`: who hears of them in a thread of their own.
         loader_timeout: Seconds that a batch may take until it is told where the loader hangs; None watches nothing.
         on_stuck: Whether to wait on then ("report"), or to raise `LoaderStuckError` ("stop").
+        asynchronous: Whether training goes on while a checkpoint is written; takes memory for one state more.
+        find_unused_parameters: Whether processes look, at every step, for parameters that took no part.
+
+    Raises:
+        ConfigError: If an option cannot be followed, or not by several processes, or those cannot be reached.
     """
 
     resume_report: ResumeReport | None = None
@@ -81,31 +93,36 @@ class TrainingManager(TrainingSetup):
         trackers: Sequence[str] = (),
         loader_timeout: float | None = 300.0,
         on_stuck: Literal["report", "stop"] = "report",
+        asynchronous: bool = False,
+        find_unused_parameters: bool = False,
     ) -> None:
-        require_one_process("a TrainingManager", "an ExperimentManager shares batches out and saves once")
         self.model_dir = Path(model_dir)
         self.model_name = model_name
-        self._seed = seed
         self._metric = metric
-        self._precision = precision
         how = {"precision": precision, "accumulate": accumulate, "ema_decay": ema_decay}
-        self._engine_options: dict[str, Any] = {"clip_norm": clip_norm, **how, "on_nonfinite": on_nonfinite}
-        TrainingConfig(num_epochs=1, seed=seed, **self._engine_options)  # refuses what cannot be followed
-        self._options = {"seed": seed, **self._engine_options}
+        self._options: dict[str, Any] = {"seed": seed, "clip_norm": clip_norm, **how, "on_nonfinite": on_nonfinite}
+        self._settings = TrainingConfig(  # refuses what cannot be followed
+            num_epochs=1, find_unused_parameters=find_unused_parameters, **self._options
+        )
         if on_nonfinite not in {"stop", "skip"}:
             msg = f"on_nonfinite={on_nonfinite!r} is for a loop that is ours; take 'skip' or 'stop'"
             raise ConfigError(msg)
+        self._world = join_world()
+        self._later = asynchronous
+        if asynchronous and self._world.size > 1:
+            msg = f"asynchronous does not go with the {self._world.size} processes that run, which save together"
+            raise ConfigError(msg)
         following = make_observers((), [PartConfig(name=one) for one in trackers])
-        self._observers = (Journal(self.journal), *without_monitors(observers), *following)
+        everyone = (Journal(self.journal), *without_monitors(observers), *following)
+        self._audience = Audience(everyone if self._world.is_first else (), speaks=self._world.is_first)
         self._engine: Engine | None = None
         self._given = 0  # batches of this epoch that were given out, trained on or not
-        self._saved_at: Position | None = None
-        self._resumed = False
+        self._length: int | None = None  # of the batch that was given out last, all processes together
         self.last_values: Mapping[str, float | Tensor] = {}  # of the last step, after a restart too
-        self._scheduler: Any = None
-        self._stop = StopRequest()
+        self._stop = StopRequest(agree=self._world.highest)
         DataConfig(factory="", timeout=loader_timeout, on_stuck=on_stuck)
-        self._dog = Watchdog(timeout=loader_timeout, on_stuck=on_stuck)
+        dog = Watchdog(timeout=loader_timeout, on_stuck=on_stuck)
+        self._data = OwnedData(seed=seed, parts=accumulate, world=self._world, dog=dog)
         self._last: dict[str, float] = {}
 
     @property
@@ -123,60 +140,63 @@ class TrainingManager(TrainingSetup):
             CorruptCheckpointError, MismatchError: If it was changed, or does not fit.
         """
         self._refuse_late("resuming")
-        self._scheduler = scheduler
         engine = self._bind(model, optimizer)
-        latest = self.checkpoint_manager.get_latest_checkpoint_path()
+        self._saving.scheduler = scheduler
+        latest = self._saving.find_latest()
         if latest is not None:
-            self.resume_report = self._restore(latest)
-            warn_of_differences(self.resume_report, depth=2)
+            own, self.resume_report = self._saving.restore(latest, options=self._options)
+            self._given, self.last_values, self._data.resumed = own["given"], own["values"], True
+            if self._world.is_first:
+                warn_of_differences(self.resume_report, depth=2)
         self._tell_start()
         return engine.position
 
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs up to *num_epochs*, counted from 0, from the one that is under way.
 
-        While they last, SIGTERM and SIGUSR1 let no further batch be given out: where training stands is saved instead,
-        and `PreemptedError` raised.
+        While they last, SIGTERM and SIGUSR1 let no further batch be given out, and no further epoch begin: where
+        training stands is saved instead, and `PreemptedError` raised.
+
+        Raises:
+            RunError: If an epoch did not end, or its end was saved before the scheduler was stepped.
         """
         with self._stop.listening():
             while (epoch := self.position.epoch) < num_epochs:
                 yield epoch
-                if self.position.epoch == epoch:
-                    msg = f"epoch {epoch} did not end: call end_epoch(epoch, …) or save_checkpoint(…) once it did"
-                    raise RunError(msg)
-        self._tell_end(None)
+                check_epoch(self.position, epoch)
+                self._saving.refuse_stale()
+                if self.position.epoch < num_epochs and self._stop.is_asked():
+                    self._give_way()  # of batches that came from elsewhere
+        self.wait()
+        self._audience.run_ended(self.position, None)
 
-    def loader(
-        self, dataset: Any, *, batch_size: int, shuffle: bool = True, drop_last: bool = False, workers: int = 0
-    ) -> Batches:
-        """Return the batches of a map-style *dataset*, resumable at any batch with any number of workers."""
-        return Batches(
-            dataset,
-            seed=self._seed,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            workers=workers,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-    def batches(self, loader: Batches | Iterable[Any]) -> Iterator[Any]:
+    def batches(self, loader: Batches | Iterable[Any], *, own: bool = False) -> Iterator[Any]:
         """Yield the batches of the epoch that is under way, from where training stands.
+
+        Several processes are given a piece of each, and train on the whole of it together.
 
         Args:
             loader: What `loader` returned, or any other, whose order and draws are made to repeat: after a restart,
-                batches that were given out before are loaded once more and let go of.
+                batches that were given out before are loaded once more and let go of. Of one that is yours, every
+                process loads the same batches, all of each, unless they are its *own*.
+            own: Whether the loader gives each of several processes samples of its own, as many, as one with a
+                `DistributedSampler` does: a step then sees so many batches.
 
         Raises:
             PreemptedError: If a signal asked the process to end; where training stands is saved.
+            ConfigError: If processes load the same and say that it is their own, or load different batches and do
+                not say so.
         """
-        epoch = self.position.epoch
+        coming = self._data.training(loader, self.position.epoch, first=self._given, own=own)
         try:
-            for batch in self._stop.watch(self._epoch_of(loader, self._seed, epoch, first=self._given)):
+            for batch, length in self._stop.watch(coming):
                 self._given += 1
+                self._length = length
                 yield batch
         except StoppedError:
             self._give_way()
+        finally:
+            self._length = None
 
     def train_step(
         self,
@@ -202,9 +222,13 @@ class TrainingManager(TrainingSetup):
         if device is not None and torch.device(device).type != engine.device.type:
             msg = f"the model is on {engine.device} and the batch is to go to {device}; say model.to({str(device)!r})"
             raise ConfigError(msg)
-        self.last_values = engine.train_step(batch)
-        for observer in self._observers:
-            observer.step_ended(engine.position)
+        if self._world.size > 1:
+            check_piece(batch, self._length, self._world, parts=self._settings.accumulate)
+        self.last_values = engine.train_step(batch, length=self._length)
+        self._audience.step_ended(engine.position)
+        if self._saving.under_way is not None:
+            look(self._saving)
+            self._tell_durable()
         return self.last_values
 
     def validation_step(
@@ -212,22 +236,27 @@ class TrainingManager(TrainingSetup):
     ) -> dict[str, float]:
         """Return the mean loss, its components and the metrics over all batches of *loader*, each named `val_…`.
 
-        Nothing that training depends on changes. An average of the weights is measured where one is kept.
+        Nothing that training depends on changes. An average of the weights is measured where one is kept. Several
+        processes share the batches out, which all of them load unless `loader` made them; what is returned is rank 0's.
         """
         engine = self._engine
         place = device_of(model) if device is None else torch.device(device)
+        batches, length_of = self._data.validation(loader, self.position.epoch)
         try:
-            return measure(
+            found = measure(
                 engine.measured if engine is not None and engine.model is model else model,
-                self._stop.watch(self._epoch_of(loader, mix(MEASURE, self._seed), 0)),
+                self._stop.watch(batches),
                 loss=self.loss_function,
                 metric=self._metric(),
                 device=place,
-                seed=self._seed,
-                precision=Precision(self._precision, place),
+                seed=self._settings.seed,
+                precision=Precision(self._settings.precision, place),
+                world=self._world,
+                length_of=length_of,
             )
         except StoppedError:
             self._give_way()
+        return self._world.first(lambda: found)
 
     def save_checkpoint(
         self,
@@ -239,20 +268,23 @@ class TrainingManager(TrainingSetup):
         *,
         epoch_ended: bool = True,
     ) -> Path | str | None:
-        """Save, if the strategy says so, and return where; everything that a restart needs is in it.
+        """Save the end of the epoch, and return where; everything that a restart needs is in it.
 
-        Unless *epoch_ended* is false, this ends the epoch as `end_epoch` does, before it saves.
+        It ends the epoch as `end_epoch` does, before it saves. Unless *epoch_ended*, that is for the strategy to say,
+        and None is returned if it says no. What is saved in the background is nowhere yet: None is returned, and
+        observers hear of it once it is durable. A scheduler of the learning rate that moves once an epoch is stepped
+        before.
 
         Raises:
             NonFiniteLossError: If a loss of this epoch was NaN or infinite, or a weight is.
-            StateError, StorageError, …: As `CheckpointManager.save_checkpoint`.
+            StateError, StorageError, …: As `CheckpointManager.save_checkpoint`, for an earlier save too.
         """
         engine = self._engine
         if engine is None or engine.model is not model or engine.optimizer is not optimizer:
             engine = self._begin(model, optimizer)
-        self._scheduler = scheduler
+        self._saving.scheduler = scheduler
         engine.check_finite()
-        numbers = as_floats(metrics)
+        numbers = self._world.first(lambda: as_floats(metrics))
         number = engine.position.epoch if epoch is None else epoch
         if epoch_ended:
             numbers = self._close(numbers)
@@ -265,7 +297,7 @@ class TrainingManager(TrainingSetup):
         val_metrics: Mapping[str, float | Tensor] | None = None,
     ) -> dict[str, Any]:
         """End the epoch, unless a checkpoint did, write it down, and return what it came to, as plain data."""
-        metrics = {**as_floats(train_metrics), **as_floats(val_metrics)}
+        metrics = self._world.first(lambda: {**as_floats(train_metrics), **as_floats(val_metrics)})
         self._close(metrics)
         engine = self._engine
         if engine is None:
@@ -275,6 +307,16 @@ class TrainingManager(TrainingSetup):
         weights = {} if engine.loss_scheduler is None else dict(engine.loss_scheduler.weights)
         return {"epoch": epoch, "step": engine.position.step, "metrics": found, "loss_weights": weights}
 
+    def wait(self) -> None:
+        """Wait until what is saved in the background is durable; the end of `epochs` does.
+
+        Raises:
+            DiskFullError, StorageError, …: If it could not be saved.
+        """
+        if self._engine is not None:
+            settle(self._saving)
+            self._tell_durable()
+
     # ------------------------------------------------------------------ the inside
 
     def _begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Engine:
@@ -282,6 +324,7 @@ class TrainingManager(TrainingSetup):
             msg = "this is another model or another optimizer than before; make a TrainingManager for each"
             raise RunError(msg)
         engine = self._bind(model, optimizer)
+        self._saving.refuse_used(read_journal(self.journal))
         self._tell_start()
         return engine
 
@@ -290,100 +333,60 @@ class TrainingManager(TrainingSetup):
             if not hasattr(self, name):
                 msg = f"there is no {name} yet; call {way}(…), or make the manager by create_training_manager"
                 raise RunError(msg)
-        device = device_of(model)
         self._provenance = Provenance((type(model).__module__.partition(".")[0],))
-        self.loss_function.to(device)
-        schedule = self._loss_schedule
-        self._engine = Engine(
-            model=model,
-            loss=self.loss_function,
-            optimizer=optimizer,
-            device=device,
-            seed=self._seed,
-            loss_scheduler=None if schedule is None else make_loss_scheduler(self.loss_function, schedule, optimizer),
-            keep_modes=False,  # in a loop of one's own they are one's own
-            **self._engine_options,
-        )
+        how: Any = {"schedule": self._loss_schedule, "settings": self._settings, "twin": self._twin}
+        self._engine = make_owned_engine(model, optimizer, loss=self.loss_function, world=self._world, **how)
+        self._saving = OwnedCheckpoints(self.checkpoint_manager, self._engine, self._environment, later=self._later)
         return self._engine
 
     def _state(self) -> dict[str, Any]:
         return {"given": self._given, "values": as_floats(self.last_values), "options": self._options}
 
-    def _epoch_of(self, loader: Batches | Iterable[Any], seed: int, epoch: int, *, first: int = 0) -> Iterator[Any]:
-        name = "training" if seed == self._seed else "validation"
-        watch = partial(self._dog.watch, loader=name, epoch=self.position.epoch)
-        if isinstance(loader, Batches):
-            return watch(loader.epoch(epoch, first=first), first=first)
-        return repeat(loader, seed=seed, epoch=epoch, first=first, resumed=self._resumed, watch=watch)
-
-    def _restore(self, latest: Path | str) -> ResumeReport:
-        """Load *latest* into what was bound, and return what came of it."""
-        engine = self._engine
-        assert engine is not None
-        now = {**self._options, **self._environment(engine)}
-        own, report = restore_owned(self.checkpoint_manager, latest, engine, self._scheduler, now=now)
-        self._given, self._saved_at, self._resumed = own["given"], engine.position, True
-        self.last_values = own["values"]
-        return report
-
-    def _environment(self, engine: Engine) -> dict[str, Any]:
-        return {**environment.fingerprint(engine.device, engine.model), **self._provenance.facts}
+    def _environment(self) -> dict[str, Any]:
+        engine = self._saving.engine
+        found = environment.fingerprint(engine.device, engine.model)
+        return {**found, "processes": self._world.size, **self._provenance.facts}
 
     def _tell_start(self) -> None:
-        self.model_dir.mkdir(parents=True, exist_ok=True)
-        assert self._engine is not None
-        RunDirectory(self.model_dir).write_environment(self._environment(self._engine))
+        self._world.first(lambda: self.model_dir.mkdir(parents=True, exist_ok=True))
+        self._world.first(lambda: RunDirectory(self.model_dir).write_environment(self._environment()))
         name, facts = self.model_name, as_facts(self.resume_report)
         record = RunRecord(id=name, directory=self.model_dir, model_name=name, **facts)
-        for observer in self._observers:
-            observer.run_started(record, self.position)
+        self._audience.run_started(record, self.position)
 
     def _close(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Let what goes on once an epoch do so, unless it did, and return *metrics* with the means of the epoch."""
         engine = self._engine
         if engine is not None and engine.position.batch:
-            self._last = {**engine.means(), "lr": engine.learning_rate}
-            self._last = {**metrics, **self._last}
+            found = {**metrics, **engine.means(), "lr": engine.learning_rate}
+            self._last = self._world.first(lambda: found)
             engine.end_epoch(self._last)
-            for observer in self._observers:
-                observer.epoch_ended(engine.position, dict(self._last))
+            self._audience.epoch_ended(engine.position, self._last)
             self._given = 0
         return {**self._last, **metrics}
 
     def _save(
         self, epoch: int, metrics: Mapping[str, float], *, epoch_ended: bool, reason: str | None = None
     ) -> Path | str | None:
-        engine = self._engine
-        assert engine is not None
-        location: Path | str | None = self.checkpoint_manager.save_checkpoint(
-            engine.model,
-            engine.optimizer,
-            self._scheduler,
-            epoch,
-            metrics,
-            step=engine.position.step,
-            epoch_ended=epoch_ended,
-            reason=reason,
-            items={**engine.parts, "environment": self._environment(engine), "manager": self._state()},
-        )
+        at, state = self.position, self._state()
+        location = self._saving.save(epoch, metrics, epoch_ended=epoch_ended, state=state, reason=reason)
+        self._tell_durable()
         if location is not None:
-            self._saved_at = engine.position
-            for observer in self._observers:
-                observer.checkpoint_saved(engine.position, str(location))
+            self._audience.checkpoints_saved([(at, str(location))])
         return location
+
+    def _tell_durable(self) -> None:
+        self._audience.checkpoints_saved(take_durable(self._saving))
 
     def _give_way(self) -> NoReturn:
         name = name_signal(self._stop.signal)
         engine, at = self._engine, self.position
-        if engine is not None and at.step and at != self._saved_at:
+        self.wait()
+        if engine is not None and at.step and at != self._saving.saved:
             engine.check_finite()
             ended = not at.batch
             self._save(at.epoch - ended, self._last if ended else {}, epoch_ended=ended, reason=name)
         saved = f"at step {at.step}, which is saved" if at.step else "before its first step"
         error = PreemptedError(f"{name} came and training stopped {saved}; start it again", signal=self._stop.signal)
-        self._tell_end(error)
+        self._audience.run_ended(self.position, error)
         raise error
-
-    def _tell_end(self, error: BaseException | None) -> None:
-        for observer in self._observers:
-            observer.run_ended(self.position, error)

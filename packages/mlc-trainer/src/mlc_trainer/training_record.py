@@ -10,6 +10,7 @@ from mlc_trainer.summary import export_history, summarize
 
 if TYPE_CHECKING:
     from mlc_core import CheckpointManager
+    from mlc_core.distributed import DistributedCheckpointManager
     from mlc_trainer.engine import Position
 
 __all__ = ["TrainingRecord"]
@@ -18,7 +19,7 @@ __all__ = ["TrainingRecord"]
 class TrainingRecord:
     """A directory with a journal and checkpoints, and what they tell."""
 
-    checkpoint_manager: CheckpointManager
+    checkpoint_manager: CheckpointManager | DistributedCheckpointManager
     model_dir: Path
     model_name: str
 
@@ -39,7 +40,7 @@ class TrainingRecord:
         )
 
     def get_checkpoint_summary(self) -> dict[str, Any]:
-        """Return what `CheckpointManager.get_checkpoint_summary` does."""
+        """Return what the manager of checkpoints says of them, as plain data."""
         return self.checkpoint_manager.get_checkpoint_summary()
 
     def export_training_data(self, path: Path | str | None = None) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlc_core.background import Saving
+    from mlc_core.distributed import DistributedCheckpointManager
     from mlc_trainer.engine import Position
-    from mlc_trainer.saving import RunCheckpoints
 
-__all__ = ["SaveUnderWay", "look", "settle", "take_durable"]
+__all__ = ["Checkpoints", "SaveUnderWay", "look", "settle", "take_durable"]
 
 
 @attrs.frozen
@@ -28,17 +28,31 @@ class SaveUnderWay:
     """Where training stood."""
 
 
-def look(checkpoints: RunCheckpoints) -> None:
+class Checkpoints(Protocol):
+    """What keeps account of the saves of a loop: of one that is ours, or of its user's."""
+
+    manager: CheckpointManager | DistributedCheckpointManager
+    at: str | None
+    """The name of what was saved last."""
+    source: Path | str | None
+    """The same, wherever it lies."""
+    under_way: SaveUnderWay | None
+    """What is being saved in the background."""
+    untold: list[tuple[Position, str]]
+    """What was saved in the background, and nobody was told of yet."""
+
+
+def look(checkpoints: Checkpoints) -> None:
     """Take note of a save that has become durable since, or of what went wrong; wait for nothing.
 
     Raises:
-        DiskFullError, StorageError, …: As `RunCheckpoints.save`, for what was to be saved.
+        DiskFullError, StorageError, …: As a save that is waited for, for what was to be saved.
     """
     if checkpoints.under_way is not None and checkpoints.under_way.saving.durable.done():
         settle(checkpoints)
 
 
-def settle(checkpoints: RunCheckpoints) -> None:
+def settle(checkpoints: Checkpoints) -> None:
     """Wait until what is saved in the background is durable.
 
     Raises:
@@ -56,7 +70,7 @@ def settle(checkpoints: RunCheckpoints) -> None:
     checkpoints.untold.append((one.position, str(location)))
 
 
-def take_durable(checkpoints: RunCheckpoints) -> Sequence[tuple[Position, str]]:
+def take_durable(checkpoints: Checkpoints) -> Sequence[tuple[Position, str]]:
     """Return what became durable in the background and was not told yet: where training stood, and where it lies."""
     found, checkpoints.untold = checkpoints.untold, []
     return found

@@ -345,3 +345,8 @@ class DistributedCheckpointManager:
         """Return where the checkpoint committed last lies, or None if there is none."""
         saved = self.list_checkpoints()
         return self.storage.location(saved[-1].name) if saved else None
+
+    def get_checkpoint_summary(self) -> dict[str, Any]:
+        """Return counts, bytes, the best and the latest, as plain data."""
+        self._shelf.index.refresh()
+        return {"model_name": self.model_name, **self._shelf.summary()}

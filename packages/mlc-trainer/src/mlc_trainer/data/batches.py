@@ -7,6 +7,7 @@ import signal
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
+import attrs
 import torch
 from torch.utils.data import DataLoader
 
@@ -101,6 +102,7 @@ class Batches:
             msg = f"{type(dataset).__name__} has no length or no items by number; a dataset must have both"
             raise ConfigError(msg)
         self.samples = len(dataset)
+        self._cut = cut
         self._plan = BatchPlan(
             length=self.samples, batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, cut=cut
         )
@@ -128,9 +130,10 @@ class Batches:
         """Return how many samples *batch* has, all processes together."""
         return self._plan.length_of(batch)
 
-    def epoch(self, epoch: int, *, first: int = 0) -> Iterator[Sequence[torch.Tensor]]:
-        """Yield the batches of *epoch* from batch *first* on."""
+    def epoch(self, epoch: int, *, first: int = 0, parts: int | None = None) -> Iterator[Sequence[torch.Tensor]]:
+        """Yield the batches of *epoch* from batch *first* on, cut into *parts* before they are shared out."""
         self._plan.epoch, self._plan.first = epoch, first
+        self._plan.cut = self._cut if parts is None else attrs.evolve(self._cut, parts=parts)
         return iter(self._loader)
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ def repeat(
     epoch: int,
     first: int = 0,
     resumed: bool = False,
+    rank: int = 0,
     watch: Callable[[Iterator[Any]], Iterator[Any]] = iter,
 ) -> Iterator[Any]:
     """Yield the batches of *epoch* that *loader* gives from batch *first* on; those before are loaded and let go of.
@@ -29,7 +30,7 @@ def repeat(
     What the loader draws for order and samples is a function of *seed*, *epoch* and the number of the batch, whoever
     draws in between: its own generators and the global ones are started anew, its sampler is told the epoch.
 
-    All of them pass through *watch*.
+    All of them pass through *watch*. Of processes that each load samples of their own, each draws by its *rank*.
 
     Warns:
         ResumeWarning: If training was *resumed*, and batches come from processes that outlive an epoch, whose
@@ -53,7 +54,8 @@ def repeat(
     seed_generators(start)
     iterator = watch(iter(loader))
     for number in itertools.count():
-        seed_generators(mix(SAMPLE, seed, epoch, number))
+        more = (rank,) if rank and number else ()  # the first batches are held against each other
+        seed_generators(mix(SAMPLE, seed, epoch, number, *more))
         try:
             batch = next(iterator)
         except StopIteration:

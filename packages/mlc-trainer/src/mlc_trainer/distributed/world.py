@@ -122,6 +122,19 @@ class World:
             dist.all_reduce(box, op=dist.ReduceOp.MAX, group=self.group)
         return int(box)
 
+    def is_alike(self, number: int) -> bool:
+        """Say whether *number* is the same in every process.
+
+        Raises:
+            RankError: As `highest`.
+        """
+        if self.group is None:
+            return True
+        box = torch.tensor([number, -number], dtype=torch.int64)
+        with _reached():
+            dist.all_reduce(box, op=dist.ReduceOp.MAX, group=self.group)
+        return int(box[0]) == -int(box[1])
+
     def join(self, piece: Tensor, ranges: Sequence[range]) -> Tensor:
         """Return the rows of all processes in one tensor: this one's *piece*, and which rows each of them has.
 

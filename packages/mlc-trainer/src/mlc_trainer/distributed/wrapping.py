@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from mlc_hooks.hints import known_names, nearest
 from mlc_trainer.errors import ConfigError
@@ -20,7 +22,16 @@ if TYPE_CHECKING:
 
     from mlc_trainer.config import TrainingConfig
 
-__all__ = ["gathering", "make_parallel", "rehearse", "shard"]
+__all__ = [
+    "check_parallel",
+    "copy_to_all",
+    "gathering",
+    "is_sharded",
+    "make_parallel",
+    "make_twin",
+    "rehearse",
+    "shard",
+]
 
 
 def make_parallel(model: nn.Module, training: TrainingConfig, device: torch.device) -> nn.Module:
@@ -29,34 +40,63 @@ def make_parallel(model: nn.Module, training: TrainingConfig, device: torch.devi
     Raises:
         ConfigError: If something is asked for that they cannot have.
     """
-    refused = {"save_on_error": "the others would wait for the one that failed"}
-    if training.parallel == "fsdp":
-        refused |= dict.fromkeys(("ema_decay", "swa_start"), "no process holds the whole model")
-        if training.precision == "fp16":
-            msg = (
-                "training.precision = 'fp16' does not go with parallel = 'fsdp', where each process would see other "
-                "gradients overflow; take 'bf16'"
-            )
-            raise ConfigError(msg)
-    for name, why in refused.items():
-        if getattr(training, name):
-            msg = f"training.{name} does not go with several processes (parallel = {training.parallel!r}): {why}"
-            raise ConfigError(msg)
+    check_parallel(training)
     if training.parallel == "fsdp":
         shard(model, device, blocks=training.shard_blocks)
         return model
+    return copy_to_all(model, device, find_unused_parameters=training.find_unused_parameters)
+
+
+def check_parallel(training: TrainingConfig) -> None:
+    """Make sure that several processes can have what *training* asks for.
+
+    Raises:
+        ConfigError: If they cannot.
+    """
+    if training.save_on_error:
+        msg = "training.save_on_error does not go with several processes: the others would wait for the one that failed"
+        raise ConfigError(msg)
+    if training.parallel == "fsdp" and training.precision == "fp16":
+        msg = (
+            "training.precision = 'fp16' does not go with parallel = 'fsdp', where each process would see other "
+            "gradients overflow; take 'bf16'"
+        )
+        raise ConfigError(msg)
+
+
+def copy_to_all(model: nn.Module, device: torch.device, *, find_unused_parameters: bool = False) -> nn.Module:
+    """Return what each process calls instead of *model*, whose weights become those of rank 0 in all of them."""
     return nn.parallel.DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
-        find_unused_parameters=training.find_unused_parameters,
+        find_unused_parameters=find_unused_parameters,
     )
 
 
-def shard(model: nn.Module, device: torch.device, *, blocks: Sequence[str]) -> None:
+def is_sharded(model: nn.Module) -> bool:
+    """Say whether no process holds the whole of *model*."""
+    return any(isinstance(one, DTensor) for one in model.parameters())
+
+
+def make_twin(model: nn.Module, training: TrainingConfig, device: torch.device) -> nn.Module | None:
+    """Return a copy of *model*, which is not sharded yet, in shards, if it is to be sharded and its weights averaged.
+
+    Raises:
+        ConfigError: As `shard`.
+    """
+    if training.parallel != "fsdp" or (training.ema_decay is None and training.swa_start is None):
+        return None
+    twin = copy.deepcopy(model).requires_grad_(False)  # noqa: FBT003 - torch's own spelling
+    shard(twin, device, blocks=training.shard_blocks, trained=False)
+    return twin
+
+
+def shard(model: nn.Module, device: torch.device, *, blocks: Sequence[str], trained: bool = True) -> None:
     """Shard the parameters of *model* over all processes, in place (FSDP2).
 
     What is gathered at once is a block: a module of a class named in *blocks*; without any, each module in a
-    `ModuleList`, as the layers of a transformer. The rest of the model is one more.
+    `ModuleList`, as the layers of a transformer. The rest of the model is one more. What is not *trained* is in shards
+    again after every pass.
 
     Raises:
         ConfigError: If the model has no module of a class in *blocks*.
@@ -73,9 +113,10 @@ def shard(model: nn.Module, device: torch.device, *, blocks: Sequence[str]) -> N
             )
             raise ConfigError(msg)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    again = None if trained else True  # else what is only measured would stay whole: a backward pass shards it again
     for block in _blocks(model, blocks):
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+        fully_shard(block, mesh=mesh, reshard_after_forward=again)
+    fully_shard(model, mesh=mesh, reshard_after_forward=again)
 
 
 def _blocks(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:

@@ -40,6 +40,9 @@ class GradientNorm:
     def run_started(self, run: RunRecord, position: Position) -> None:
         """Do nothing."""
 
+    def batch_awaited(self, position: Position) -> None:
+        """Do nothing."""
+
     def step_began(self, position: Position, samples: int) -> None:
         """Do nothing."""
 

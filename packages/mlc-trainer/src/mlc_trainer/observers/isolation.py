@@ -92,6 +92,10 @@ class IsolatedMonitor(Isolated):
         super().__init__(name, observer)
         self._refused: set[str] = set()
 
+    def batch_awaited(self, position: Position) -> None:
+        """Tell."""
+        self._tell("batch_awaited", position)
+
     def step_began(self, position: Position, samples: int) -> None:
         """Tell."""
         self._tell("step_began", position, samples)

@@ -19,6 +19,9 @@ class LearningRates:
     def run_started(self, run: RunRecord, position: Position) -> None:
         """Do nothing."""
 
+    def batch_awaited(self, position: Position) -> None:
+        """Do nothing."""
+
     def step_began(self, position: Position, samples: int) -> None:
         """Do nothing."""
 

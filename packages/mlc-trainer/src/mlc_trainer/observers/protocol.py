@@ -71,6 +71,9 @@ class Monitor(Observer, Protocol):
     Only the loop that is ours asks for them.
     """
 
+    def batch_awaited(self, position: Position) -> None:
+        """Hear that the next batch is asked for, which may never come. Called before every step: be quick."""
+
     def step_began(self, position: Position, samples: int) -> None:
         """Hear that a batch of so many *samples* is there to be trained on. Called before every step: be quick."""
 

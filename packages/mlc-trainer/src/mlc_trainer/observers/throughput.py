@@ -17,7 +17,8 @@ __all__ = ["Throughput"]
 class Throughput:
     """Logs `samples_per_second`, `steps_per_second` and `data_wait`, the share of the time spent waiting for batches.
 
-    Each is of the steps since the last time; what is measured and saved between them does not count.
+    Each is of the steps since the last time; what is measured, told and saved between them does not count, nor the
+    copy that a save in the background makes.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,10 @@ class Throughput:
     def run_started(self, run: RunRecord, position: Position) -> None:
         """Begin to count."""
         self._begin()
+
+    def batch_awaited(self, position: Position) -> None:
+        """Begin to wait."""
+        self._mark = time.perf_counter()
 
     def step_began(self, position: Position, samples: int) -> None:
         """Count what was waited."""
@@ -55,20 +60,16 @@ class Throughput:
         return found
 
     def step_logged(self, position: Position, values: Mapping[str, float]) -> None:
-        """Do not count what comes between two steps."""
-        self._mark = time.perf_counter()
+        """Do nothing."""
 
     def epoch_ended(self, position: Position, metrics: Mapping[str, float]) -> None:
-        """Do not count what comes between two steps."""
-        self._mark = time.perf_counter()
+        """Do nothing."""
 
     def rolled_back(self, position: Position) -> None:
-        """Do not count what comes between two steps."""
-        self._mark = time.perf_counter()
+        """Do nothing."""
 
     def checkpoint_saved(self, position: Position, location: str) -> None:
-        """Do not count what comes between two steps."""
-        self._mark = time.perf_counter()
+        """Do nothing."""
 
     def run_ended(self, position: Position, error: BaseException | None) -> None:
         """Do nothing."""

@@ -41,6 +41,7 @@ def tell_a_run(observer: Observer, directory: Path, *, first: int = 0, error: Ba
     for step in range(first + 1, EPOCHS * BATCHES + 1):
         at, values = _position(step), {"loss": 1 / step, "dice_loss": float("nan"), "lr": 0.1}
         if isinstance(observer, Monitor):
+            observer.batch_awaited(_position(step - 1))
             observer.step_began(_position(step - 1), 4)
         observer.step_ended(at)
         if isinstance(observer, Monitor):
