@@ -5,10 +5,11 @@
     python benchmarks/losses.py --only A --print               look, and leave the page alone
     python benchmarks/losses.py --busy                         on a machine that is never quiet
 
-Each table is measured twice, in a process each: as the C library manages memory by default, and where it gives nothing
-back to the system, so that fresh pages cost nothing. A sample during which something else used the processor is thrown
-away and taken again. On a machine that is never quiet, time of two threads says how long they waited for each other;
-the processor time of one thread stays within a few percent of what it is in quiet.
+Each table is measured three times, in a process each: where the C library gives nothing back to the system, so that
+fresh pages cost nothing, as it manages memory by default, and by the processor time of one thread. A sample during
+which something else used the processor is thrown away and taken again. On a machine that is never quiet, time of two
+threads says how long they waited for each other; the processor time of one thread stays within a few percent of what it
+is in quiet.
 """
 
 from __future__ import annotations
@@ -94,27 +95,28 @@ def rows() -> Mapping[str, tuple[Callable[[], tuple[Tensor, Tensor]], Mapping[st
     def both(voxel: nn.Module, mode: str = "binary") -> nn.Module:
         return CombinedLoss({"dice": DiceLoss(mode=mode), "voxel": voxel}, {"dice": 0.5, "voxel": 0.5})
 
+    def alike(loss: nn.Module) -> dict[str, Loss]:
+        return {OURS: loss, f"{OURS}, compiled": torch.compile(loss, fullgraph=True)}
+
     dice_bce: dict[str, Loss] = {
-        OURS: both(BCELoss()),
+        **alike(both(BCELoss())),
         "MONAI DiceCELoss": monai.DiceCELoss(sigmoid=True),
         "as nnU-Net": NnUnetLike(softmax=False),
         "torch, BCE alone": nn.BCEWithLogitsLoss(),
     }
-    classes = both(CrossEntropyLoss(), "multiclass")
     monai_classes = monai.DiceCELoss(softmax=True, to_onehot_y=True)
     return {
         "A: Dice + BCE": (images, dice_bce),
         "A, learnt: Dice + BCE": (lambda: images(trained=True), dice_bce),
-        "A: focal": (images, {OURS: BCELoss(gamma=2.0), "MONAI FocalLoss": monai.FocalLoss()}),
+        "A: focal": (images, {**alike(BCELoss(gamma=2.0)), "MONAI FocalLoss": monai.FocalLoss()}),
         "A: Dice + focal": (
             images,
-            {OURS: both(BCELoss(gamma=2.0)), "MONAI DiceFocalLoss": monai.DiceFocalLoss(sigmoid=True)},
+            {**alike(both(BCELoss(gamma=2.0))), "MONAI DiceFocalLoss": monai.DiceFocalLoss(sigmoid=True)},
         ),
         "B: Dice + CE": (
             volumes,
             {
-                OURS: classes,
-                f"{OURS}, compiled": torch.compile(classes, fullgraph=True),
+                **alike(both(CrossEntropyLoss(), "multiclass")),
                 "MONAI DiceCELoss": lambda pred, target: monai_classes(pred, target.unsqueeze(1)),
                 "as nnU-Net": NnUnetLike(softmax=True),
                 "torch, CE alone": nn.CrossEntropyLoss(),
@@ -322,11 +324,13 @@ def table(title: str, setting: str, found: dict[str, dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def run_apart(environment: Mapping[str, str], options: argparse.Namespace) -> dict[str, dict[str, dict[str, object]]]:
+def run_apart(
+    environment: Mapping[str, str], options: argparse.Namespace, *, busy: bool
+) -> dict[str, dict[str, dict[str, object]]]:
     """Return what a process of its own measures, where *environment* says how memory is managed."""
-    threads = {"OMP_NUM_THREADS": "1" if options.busy else str(THREADS)}
+    threads = {"OMP_NUM_THREADS": "1" if busy else str(THREADS)}
     command = [sys.executable, __file__, "--measure", "--only", options.only, "--rounds", str(options.rounds)]
-    command += ["--busy"] if options.busy else []
+    command += ["--busy"] if busy else []
     done = subprocess.run(
         command, env={**os.environ, **threads, **environment}, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -334,27 +338,32 @@ def run_apart(environment: Mapping[str, str], options: argparse.Namespace) -> di
     return found
 
 
+def describe(options: argparse.Namespace, *, busy: bool) -> str:
+    """Measure, and return the tables with what they were made on."""
+    tables = []
+    for setting, environment in (BUSY if busy else ALLOCATORS).items():
+        found = run_apart(environment, options, busy=busy)
+        tables += [table(title, setting, rest) for title, rest in found.items()]
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "monai"))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+    threads = "one thread" if busy else f"{THREADS} threads"
+    head = f"Measured on {machine}; {threads}, {options.rounds} samples of {TOGETHER} passes."
+    return "\n\n".join([head, *tables])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="", help="tables whose title starts so: A, B, 'A: focal'")
     parser.add_argument("--print", action="store_true", help="print the tables and leave the page alone")
-    parser.add_argument("--busy", action="store_true", help="measure the processor time of one thread")
+    parser.add_argument("--busy", action="store_true", help="measure the processor time of one thread alone")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     if options.measure:
         print(json.dumps(measure(options.only, options.rounds, busy=options.busy)))
         return
-    tables = []
-    for setting, environment in (BUSY if options.busy else ALLOCATORS).items():
-        found = run_apart(environment, options)
-        tables += [table(title, setting, rest) for title, rest in found.items()]
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "monai"))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
-    threads = "one thread" if options.busy else f"{THREADS} threads"
-    results = f"Measured on {machine}; {threads}, {options.rounds} samples of {TOGETHER} passes.\n\n"
-    results += "\n\n".join(tables)
+    results = "\n\n".join(describe(options, busy=busy) for busy in ([True] if options.busy else [False, True]))
     print(results)
     if not options.print:
         page = PAGE.read_text(encoding="utf-8").partition(MARK)[0] + f"{MARK}\n\n{results}\n"
