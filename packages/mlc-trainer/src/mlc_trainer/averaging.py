@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlc_core import CheckpointReader
     from mlc_trainer.config import TrainingConfig
 
-__all__ = ["MeanOfEpochs", "average", "is_averaged"]
+__all__ = ["AverageOfShards", "MeanOfEpochs", "average", "is_averaged"]
 
 
 def average(model: nn.Module, decay: float, *, twin: nn.Module | None = None) -> AveragedModel:
