@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from mlc_losses.checks import check_form, check_values
-from mlc_losses.errors import LossConfigError, LossInputError
+from mlc_losses.errors import LossInputError
 from mlc_losses.inputs import read_inputs, working_dtype
-from mlc_losses.options import MODES, REDUCTIONS, require_choice, require_flag, require_index
+from mlc_losses.options import MODES, REDUCTIONS, require_choice, require_distributed, require_flag, require_index
 from mlc_losses.summation import sum_terms
 from mlc_losses.terms import part_sides
 
@@ -163,10 +163,7 @@ class SummedLoss(SegmentationLoss):
         super().__init__(mode=mode, from_logits=from_logits, ignore_index=ignore_index, check_inputs=check_inputs)
         require_choice("reduction", reduction, REDUCTIONS)
         self.reduction: Reduction = reduction
-        self.distributed = require_flag("distributed", distributed)
-        if distributed and reduction not in {"mean", "sum"}:
-            msg = f"distributed=True adds up processes, but reduction={reduction!r} keeps apart; give 'mean' or 'sum'"
-            raise LossConfigError(msg)
+        self.distributed = require_distributed(distributed, reduction=reduction)
 
     @property
     def terms(self) -> Sequence[Term]:

@@ -106,7 +106,7 @@ class ScheduleContract:
             told = dict.fromkeys(names, 1.0)
             before = scheduler.state_dict()
             after = [scheduler.step(len(run), {**told, data.draw(st.sampled_from(names)): bad}), scheduler.state_dict()]
-            expected = {**before, "t": before["t"] + 1, "skipped": before["skipped"] + 1}
+            expected = {**before, **{key: before[key] + 1 for key in ("t", "time", "skipped")}}
 
             assert after == [before["w"], expected]
 
