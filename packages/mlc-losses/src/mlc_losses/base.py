@@ -38,6 +38,8 @@ class SegmentationLoss(nn.Module):
             it is the value in any channel of such a voxel, and no class.
         check_inputs: Whether every call checks the values of its tensors. On an accelerator that makes the host wait
             for the device. Shapes, dtypes and devices are always checked; under `torch.compile` values never are.
+            A class number that is none of the model's is then a voxel of no class: wrong in every region, and at no
+            cost for cross entropy. What other values out of range come to is nobody's promise.
 
     Raises:
         LossConfigError: If an option is none of these.

@@ -36,6 +36,9 @@ GREATEST = 1e12
 SAMPLE = 4096
 """Values that are looked at first: logits show themselves among so many."""
 
+FEW, FEW_VOXELS = 256, 8
+"""Of how many values of a sigmoid, or voxels of a softmax, it can be told whether they are probabilities."""
+
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -153,7 +156,7 @@ def _without_channel(one: Tensor, pred: Tensor) -> str:
 def check_values(inputs: Inputs, *, prove_hard: bool = False) -> Inputs:
     """Check that targets hold what they should, and that predictions are logits, or probabilities, as said.
 
-    Returns *inputs*, with *prove_hard* and a target that holds 0 and 1 alone with the proof.
+    Returns *inputs* with what that proves of the target: that it holds classes, or with *prove_hard* 0 and 1 alone.
 
     One pass over the target, and one over the prediction where it is probabilities, or looks as if it were; looks only
     at what counts. On an accelerator each makes the host wait for the device, which is why it can be turned off.
@@ -167,6 +170,7 @@ def check_values(inputs: Inputs, *, prove_hard: bool = False) -> Inputs:
         _check_weight(inputs, inputs.weight)
     if inputs.labelled:
         _check_labels(inputs)
+        inputs = inputs._replace(hard=True)
     elif prove_hard and inputs.target.is_floating_point() and is_hard(inputs):
         inputs = inputs._replace(hard=True)  # which is in range, too
     elif inputs.target.dtype != torch.bool:
@@ -233,12 +237,12 @@ def _check_probabilities(inputs: Inputs) -> None:
 def _check_logits(inputs: Inputs) -> None:
     """Refuse a prediction that went through its activation already.
 
-    That is one from 0 to 1 whose channels add up to 1 everywhere, or with a sigmoid one of 256 values or more that
-    comes as near as 0.05 to both ends. Logits of a fresh network may well lie between 0 and 1 too, which is why that
+    That is one from 0 to 1 whose channels add up to 1 in every voxel, of 8 or more that are not all alike; or with a
+    sigmoid one of 256 values or more that comes as near as 0.05 to both ends. Logits of a fresh network may well lie between 0 and 1 too, which is why that
     alone says nothing: probabilities from 0.2 to 0.9 pass for logits, and logits drawn from 0 to 1 for probabilities.
     """
     few = inputs.pred.detach().reshape(-1)[:SAMPLE]
-    if few.numel() < SAMPLE // 16 and not inputs.softmax:
+    if few.numel() < (FEW_VOXELS * inputs.pred.shape[1] if inputs.softmax else FEW):
         return
     low, high = _extremes(few)
     if not (low >= 0 and high <= 1):
@@ -249,14 +253,15 @@ def _check_logits(inputs: Inputs) -> None:
     if inputs.softmax:
         slack = SUM_SLACK if inputs.pred.dtype.itemsize < 4 else SLACK
         least, most = _extremes_of_sums(inputs, inputs.pred)
-        found = 1 - slack <= least <= most <= 1 + slack and _counts_any(inputs)
+        found = 1 - slack <= least <= most <= 1 + slack and low < high and _counts_any(inputs)
     else:
         found = low < NEAR and high > 1 - NEAR
     if found:
         how = "and its channels add up to 1 in every voxel" if inputs.softmax else "and comes near both"
-        hint = "pass from_logits=False, or leave the activation out of the model"
-        if not inputs.softmax:
-            hint += "; if they are logits that happen to, as random numbers from 0 to 1 do, pass check_inputs=False"
+        hint = (
+            "pass from_logits=False, or leave the activation out of the model; if they are logits that happen to, as "
+            "random numbers from 0 to 1 may, pass check_inputs=False"
+        )
         msg = f"pred runs from {low:g} to {high:g} {how}, as probabilities do, but is read as logits; {hint}"
         raise LossInputError(msg)
 
