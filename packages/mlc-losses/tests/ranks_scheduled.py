@@ -22,7 +22,7 @@ def batch(seed):
 
 
 def run(rank, folder):
-    """Train on batches of one's own for three epochs, with one that fails in one of them and one that fails in all, and save the weights of each."""
+    """Train on batches of one's own, of which one fails, then all, and save the weights of each epoch."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
     loss, scheduler = make()

@@ -81,7 +81,8 @@ def test_losses_of_channels_are_one_graph(loss):
 
 
 @pytest.mark.skipif(
-    "isolate_recompiles" not in inspect.signature(torch.compile).parameters, reason="this torch counts all losses as one"
+    "isolate_recompiles" not in inspect.signature(torch.compile).parameters,
+    reason="this torch counts all losses as one",
 )
 def test_ten_losses_in_one_process():
     """Of losses that are each isolated no limit is shared, however many there are."""

@@ -219,7 +219,7 @@ def test_few_probabilities_of_classes_are_enough():
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         pred = torch.randn(1, 3, 8, dtype=dtype).softmax(1)
 
-        with pytest.raises(LossInputError, match="add up to 1 in every voxel, .*check_inputs=False"):
+        with pytest.raises(LossInputError, match=r"add up to 1 in every voxel, .*check_inputs=False"):
             loss(pred, target)
         assert torch.isfinite(loss(pred, target, mask=torch.zeros(1, 1, 8, dtype=torch.bool)))
         assert torch.isfinite(loss(pred[..., :7], target[..., :7]))

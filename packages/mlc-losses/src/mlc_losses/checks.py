@@ -238,8 +238,9 @@ def _check_logits(inputs: Inputs) -> None:
     """Refuse a prediction that went through its activation already.
 
     That is one from 0 to 1 whose channels add up to 1 in every voxel, of 8 or more that are not all alike; or with a
-    sigmoid one of 256 values or more that comes as near as 0.05 to both ends. Logits of a fresh network may well lie between 0 and 1 too, which is why that
-    alone says nothing: probabilities from 0.2 to 0.9 pass for logits, and logits drawn from 0 to 1 for probabilities.
+    sigmoid one of 256 values or more that comes as near as 0.05 to both ends. Logits of a fresh network may well lie
+    between 0 and 1 too, which is why that alone says nothing: probabilities from 0.2 to 0.9 pass for logits, and logits
+    drawn from 0 to 1 for probabilities.
     """
     few = inputs.pred.detach().reshape(-1)[:SAMPLE]
     if few.numel() < (FEW_VOXELS * inputs.pred.shape[1] if inputs.softmax else FEW):
