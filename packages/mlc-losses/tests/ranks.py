@@ -21,6 +21,7 @@ LOSSES = {
     "focal tversky": {"type": "focal_tversky", "mode": "multiclass", "batch": True},
     "generalized dice": {"type": "generalized_dice", "mode": "multiclass"},
     "generalized dice of the batch": {"type": "generalized_dice", "mode": "multiclass", "batch": True},
+    "lovasz": {"type": "lovasz", "mode": "multiclass", "empty": "skip"},
     "combined": {
         "type": "combined",
         "mode": "multiclass",

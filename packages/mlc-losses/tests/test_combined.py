@@ -2,13 +2,21 @@
 
 import io
 import json
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
 from torch import nn
 
-from mlc_losses import BCELoss, CombinedLoss, DiceLoss, LossConfigError, LossManager, get_preset_loss_config
+from mlc_losses import (
+    BCELoss,
+    CombinedLoss,
+    DiceLoss,
+    LossConfigError,
+    LossManager,
+    get_preset_loss_config,
+)
 from mlc_losses.testing.strategies import cases
 
 
@@ -45,14 +53,56 @@ def test_total_is_the_loss_to_the_bit(case):
 
 
 def test_components_are_the_losses_themselves():
-    """The parts are named after their components, unweighted and detached."""
+    """The parts are named after their components and detached: value, weight, one times the other, and its share."""
     pred, target = torch.randn(2, 1, 5, 5, requires_grad=True), torch.ones(2, 1, 5, 5)
     found = make().get_loss_components(pred, target)
+    whats = ("loss", "weight", "weighted", "share")
 
-    assert list(found) == ["dice_loss", "bce_loss", "total"]
-    assert torch.equal(found["dice_loss"], DiceLoss()(pred, target))
-    assert torch.equal(found["bce_loss"], BCELoss()(pred, target))
-    assert [one.requires_grad for one in found.values()] == [False, False, True]
+    assert list(found) == [*(f"{name}_{what}" for name in ("dice", "bce") for what in whats), "total"]
+    assert [one.requires_grad for one in found.values()] == [False] * 8 + [True]
+    for name, one in (("dice", DiceLoss()), ("bce", BCELoss())):
+        assert torch.equal(found[f"{name}_loss"], one(pred, target))
+        torch.testing.assert_close(found[f"{name}_weighted"], make().weights[name] * found[f"{name}_loss"])
+        torch.testing.assert_close(found[f"{name}_share"], found[f"{name}_weighted"] / found["total"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_may_change_before_the_backward_pass(dtype):
+    """The gradient is that of the weights with which the loss was computed, however soon they change."""
+    pred, target = torch.randn(2, 1, 6, dtype=dtype, requires_grad=True), torch.ones(2, 1, 6)
+    loss = make()
+    (expected,) = torch.autograd.grad(loss(pred, target), pred)
+    for call in (loss, lambda *given: loss.get_loss_components(*given)["total"]):
+        value = call(pred, target)
+        loss.dice_weight.fill_(0.1)
+        (gradient,) = torch.autograd.grad(value, pred)
+        loss.dice_weight.fill_(0.7)
+
+        assert torch.equal(gradient, expected)
+
+
+class Spoilt(Silent):
+    """A loss that is infinite, and whose gradient is NaN."""
+
+    def forward(self, pred, target, *, mask=None):
+        """Divide by 0."""
+        return (1 / (0 * pred[..., 1:])).abs().sum()
+
+
+@pytest.mark.parametrize("run", [lambda call: call, partial(torch.compile, fullgraph=True, backend="aot_eager")])
+@pytest.mark.parametrize("off", [BCELoss(), Spoilt(1.0)], ids=lambda one: type(one).__name__)
+def test_a_weight_of_0_switches_off(run, off):
+    """What weighs 0 adds exactly 0 and has no gradient, also where its value is infinite; its own value still shows."""
+    pred, target = torch.tensor([[[-torch.inf, 0.0, 1.0, 2.0]]], requires_grad=True), torch.ones(1, 1, 4)
+    loss = CombinedLoss({"dice": DiceLoss(), "off": off}, {"dice": 1, "off": 0})
+    expected = DiceLoss()(pred, target)
+    found = run(loss.get_loss_components)(pred, target)
+    (gradient,) = torch.autograd.grad(found["total"], pred)
+
+    torch.testing.assert_close(found["total"], expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, pred)[0])
+    assert found["off_weighted"] == found["off_share"] == 0
+    assert found["off_loss"] == torch.inf
 
 
 def test_components_take_one_pass():

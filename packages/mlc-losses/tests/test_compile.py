@@ -1,5 +1,7 @@
 """Losses trace as one graph, and new weights do not trace again."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -76,6 +78,20 @@ def test_losses_of_channels_are_one_graph(loss):
 
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(traced.grad, plain.grad)
+
+
+@pytest.mark.skipif(
+    "isolate_recompiles" not in inspect.signature(torch.compile).parameters,
+    reason="this torch counts all losses as one",
+)
+def test_ten_losses_in_one_process():
+    """Of losses that are each isolated no limit is shared, however many there are."""
+    _, pred, target = make()
+    losses = [BCELoss(gamma=one / 4, check_inputs=False) for one in range(10)]
+    for loss in losses:
+        compiled = torch.compile(loss, fullgraph=True, backend="eager", isolate_recompiles=True)
+
+        torch.testing.assert_close(compiled(pred, target), loss(pred, target))
 
 
 @pytest.mark.slow

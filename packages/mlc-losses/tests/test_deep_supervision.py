@@ -106,7 +106,9 @@ def test_parts_are_means_over_levels():
     assert torch.equal(loss(preds, target), found.total)
     torch.testing.assert_close(torch.stack([part.value for part in found.parts]), torch.stack([dice, bce]))
     torch.testing.assert_close(sum(part.share for part in found.parts), torch.tensor(1.0))
-    assert set(loss.get_loss_components(preds, target)) == {"dice_loss", "bce_loss", "total"}
+    named = loss.get_loss_components(preds, target)
+    assert all(torch.equal(named[f"{part.name}_weighted"], part.weighted) for part in found.parts)
+    assert torch.equal(named["total"], found.total)
 
 
 def test_samples_stay_apart():
@@ -146,8 +148,28 @@ def test_what_cannot_be_added_up_is_refused():
         DeepSupervisionLoss(DiceLoss(), weights=[1, 1])(preds, target)
     with pytest.raises(LossInputError, match="0 outputs"):
         DeepSupervisionLoss(DiceLoss())([], target)
-    with pytest.raises(LossInputError, match="finest output first"):
-        DeepSupervisionLoss(DiceLoss())([preds[0], preds[0]], centre(target, 2))
+
+
+@pytest.mark.parametrize("what", ["target", "mask", "weight"])
+@pytest.mark.parametrize("size", [(6, 6), (12, 12), (8, 6)])
+def test_nothing_is_resampled_to_the_finest_output(what, size):
+    """Target, mask and weight have the resolution of the first output, or are refused: smaller and larger ones."""
+    given = {"target": torch.ones(1, 1, 8, 8), "mask": torch.ones(1, 1, 8, 8).bool(), "weight": torch.ones(1, 1, 8, 8)}
+    given[what] = given[what][..., :1, :1].expand(1, 1, *size)
+
+    for pred in (torch.zeros(1, 1, 8, 8), [torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 4, 4)]):
+        with pytest.raises(LossInputError, match=f"{what} is .*first output .*the resolution \\(8, 8\\)"):
+            DeepSupervisionLoss(DiceLoss())(pred, **given)
+
+
+@pytest.mark.parametrize("sizes", [(4, 8), (8, 2, 4)])
+def test_outputs_come_from_the_finest_on(sizes):
+    """An output that is larger than the one before it is refused, also where it would weigh nothing."""
+    outputs = [torch.zeros(1, 1, one, 8) for one in sizes]
+    target = torch.ones(1, 1, sizes[0], 8)
+
+    with pytest.raises(LossInputError, match=r"outputs\[\d\] is .*from the finest to the coarsest"):
+        DeepSupervisionLoss(DiceLoss(), weights=[1, *[0] * (len(sizes) - 1)])(outputs, target)
 
 
 def test_output_of_weight_0_is_not_looked_at():

@@ -5,7 +5,7 @@ import ranks
 import torch
 from torch import distributed, multiprocessing
 
-from mlc_losses import BCELoss, DiceLoss, LossConfigError, LossManager
+from mlc_losses import BCELoss, DiceLoss, LossConfigError, LossManager, LovaszLoss
 
 WORLD = 2
 
@@ -56,8 +56,14 @@ def test_one_process_is_as_before(name):
 
 
 @pytest.mark.parametrize("reduction", ["sample", "none"])
-@pytest.mark.parametrize("kind", [BCELoss, DiceLoss])
+@pytest.mark.parametrize("kind", [BCELoss, DiceLoss, LovaszLoss])
 def test_what_is_kept_apart_is_not_added_up(kind, reduction):
     """A loss for each sample has nothing to do with other processes, so asking for both is refused."""
     with pytest.raises(LossConfigError, match="distributed=True"):
         kind(reduction=reduction, distributed=True)
+
+
+def test_what_would_be_sorted_over_processes_is_refused():
+    """Lovász of the whole batch follows from the order of all its errors, which no process knows."""
+    with pytest.raises(LossConfigError, match="distributed=True with batch=True would sort"):
+        LovaszLoss(batch=True, distributed=True)

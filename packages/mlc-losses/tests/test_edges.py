@@ -413,3 +413,50 @@ def test_nothing_stays_after_the_gradient(monkeypatch):
     value.backward()
 
     assert {} == made[0].scratch._buffers
+
+
+@pytest.mark.parametrize("run", ["eager", "weighted", "compiled"])
+@pytest.mark.parametrize("label", [3, 256, -100])
+@pytest.mark.parametrize("name", ["cross_entropy", "focal_cross_entropy", "dice", "lovasz"])
+def test_unchecked_labels_of_no_class_are_of_no_class(name, label, run):
+    """Where nobody checks, a label out of range is no class, by each way: no class has it, and its voxel is there."""
+    loss = LossManager.create_loss_function({"type": name, "mode": "multiclass", "check_inputs": False})
+    pred = torch.randn(1, 3, 6, generator=torch.Generator().manual_seed(1))
+    target = torch.tensor([[0, 1, 2, label, 1, label]])
+    classes = torch.arange(3).view(1, 3, 1) == target.unsqueeze(1)
+    ours, theirs = (pred.clone().requires_grad_() for _ in range(2))
+    torch.compiler.reset()
+    call = torch.compile(loss, fullgraph=True, backend="aot_eager") if run == "compiled" else loss
+    found = call(ours, target, **({"weight": torch.ones(1, 1, 6)} if run == "weighted" else {}))
+    expected = loss(theirs, classes.float())
+    found.backward()
+    expected.backward()
+
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("label", [-1, -100])
+def test_small_signed_labels_do_not_wrap(label):
+    """A negative label in one byte is no class either, of however many."""
+    loss = LossManager.create_loss_function({"type": "cross_entropy", "check_inputs": False})
+
+    assert loss(torch.randn(1, 255, 4), torch.full((1, 4), label, dtype=torch.int8)) == 0
+
+
+@pytest.mark.parametrize("way", [{}, {"weight": torch.ones(1, 1, 3)}])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_infinite_logits_that_are_right_cost_nothing(compiled, gamma, way):
+    """A logit of plus or minus infinity on the right side has a cost and a gradient of 0; on the wrong one infinity."""
+    torch.compiler.reset()
+    loss = BCELoss(gamma=gamma)
+    call = torch.compile(loss, fullgraph=True, backend="aot_eager") if compiled else loss
+    pred = torch.tensor([[[torch.inf, -torch.inf, 0.3]]], requires_grad=True)
+    target = torch.tensor([[[1.0, 0.0, 1.0]]])
+    value = call(pred, target, **way)
+    value.backward()
+
+    torch.testing.assert_close(value, loss(pred[..., 2:].detach(), target[..., 2:]) / 3)
+    assert pred.grad[0, 0, :2].tolist() == [0, 0]
+    assert call(pred.detach(), 1 - target, **way) == torch.inf

@@ -212,6 +212,32 @@ def test_probabilities_are_not_logits(loss):
         loss.check_inputs = True
 
 
+def test_few_probabilities_of_classes_are_enough():
+    """Channels that add up to 1 in 8 voxels are a softmax, and what nobody counts or fewer voxels say nothing."""
+    torch.manual_seed(3)
+    loss, target = CrossEntropyLoss(), torch.zeros(1, 8, dtype=torch.int64)
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        pred = torch.randn(1, 3, 8, dtype=dtype).softmax(1)
+
+        with pytest.raises(LossInputError, match=r"add up to 1 in every voxel, .*check_inputs=False"):
+            loss(pred, target)
+        assert torch.isfinite(loss(pred, target, mask=torch.zeros(1, 1, 8, dtype=torch.bool)))
+        assert torch.isfinite(loss(pred[..., :7], target[..., :7]))
+
+
+@EACH
+def test_eighths_are_refused(loss):
+    """A prediction in a dtype in which torch does not compute is told so, in place of a missing kernel."""
+    with pytest.raises(LossInputError, match=r"pred is torch.float8_e4m3fn, .*pass pred.float\(\)"):
+        loss(make(1, 1, 2).to(torch.float8_e4m3fn), make(1, 1, 2))
+
+
+def test_grey_masks_are_offered_a_threshold():
+    """A mask of 0 and 128 is told how to become one."""
+    with pytest.raises(LossInputError, match=r"target > 0 if it is a mask of 0 and 128"):
+        BCELoss()(make(1, 1, 2), torch.tensor([[[0, 128]]], dtype=torch.uint8))
+
+
 def test_probabilities_add_up():
     """Of classes, probabilities add up to 1 in every voxel."""
     loss = CrossEntropyLoss(from_logits=False)

@@ -85,7 +85,18 @@ def test_components_of_plugins_are_logged_under_their_names():
     loss = LossManager.create_loss_function({"type": "combined", "flat_weight": 1, "dice_weight": 1})
     names = list(loss.get_loss_components(torch.zeros(1, 1, 2), torch.ones(1, 1, 2)))
 
-    assert names == ["flat_loss", "dice_loss", "total"]
+    assert names[::4] == ["flat_loss", "dice_loss", "total"]
+
+
+@pytest.mark.usefixtures("acme")
+@pytest.mark.parametrize("said", [{"reduction": "mean"}, {"distributed": False}, {"label_smoothing": 0.0}])
+def test_what_a_plugin_does_anyway_may_be_said_for_all(said):
+    """A component that does not take an option that all components share has its default, and nothing else."""
+    LossManager.create_loss_function({"type": "combined", "flat_weight": 1, "dice_weight": 1, **said})
+    other = {"reduction": "sum", "distributed": True, "label_smoothing": 0.1}
+
+    with pytest.raises(LossConfigError, match="'flat' does not take"):
+        LossManager.create_loss_function({"type": "combined", "flat_weight": 1, **{key: other[key] for key in said}})
 
 
 @pytest.mark.usefixtures("acme")

@@ -25,6 +25,7 @@ from mlc_losses import (
     get_preset_loss_config,
     loss_schedules,
 )
+from mlc_losses.schedules.told import Heard
 
 TOLD = {"dice_loss": 0.8, "bce_loss": 0.2}
 
@@ -349,8 +350,11 @@ def test_learnt_totals_are_the_loss_to_the_bit():
     expected = sum(found[f"{name}_loss"].double() * torch.exp(-one) / 2 + one / 2 for name, one in loss.learnt.items())
 
     assert torch.equal(found["total"], loss(pred, target))
+    assert all(torch.equal(part.weighted, part.weight.to(part.value.dtype) * part.value) for part in parts)
+    assert sum(part.share for part in parts) == pytest.approx(1)
+    assert f"exp(-s)/2·loss + s/2), s learnt for each component, now {loss.weights['dice']:g}·dice" in loss.explain()
     torch.testing.assert_close(found["total"].double(), expected, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(sum(part.weighted for part in parts), found["total"].detach())
+    torch.testing.assert_close(sum(part.weighted for part in parts) + found["regulariser"], found["total"].detach())
 
 
 def test_learnt_weights_start_at_the_base():
@@ -430,6 +434,8 @@ NONSENSE = [
         ("t", True, "t is True"),
         ("skipped", 1.5, None),
         ("skipped", 7, "skipped is 7 of 2 steps"),
+        ("time", 1, "skipped is 0 of 2 steps .* in 1 epochs"),
+        ("time", None, "time is None"),
         ("w", {"dice": math.nan, "bce": 1.0}, r"w\['dice'\] is nan"),
         ("w", {"dice": -1.0, "bce": 1.0}, r"w\['dice'\] is -1"),
         ("w", {"dice": 1.0}, r"w is for \['dice'\]"),
@@ -464,7 +470,7 @@ def test_nonsense_in_a_state_changes_nothing(change, says):
     before, buffers = scheduler.state_dict(), dict(loss.weights)
     other = schedule(make())
     for told in (TOLD, {"dice_loss": 0.1, "bce_loss": 0.9}):
-        other.step(0, told)
+        other.step(metrics=told)
 
     with pytest.raises(LossConfigError, match=f"the state's {says}"):
         scheduler.load_state_dict({**other.state_dict(), **change})
@@ -481,7 +487,7 @@ def test_nonsense_about_metrics_changes_nothing(change):
     before = scheduler.state_dict()
 
     with pytest.raises(LossConfigError, match=f"the state's {next(iter(change))} is"):
-        scheduler.load_state_dict({**before, "t": 5, **change})
+        scheduler.load_state_dict({**before, "t": 5, "time": 5, **change})
     assert scheduler.state_dict() == before
 
 
@@ -490,7 +496,7 @@ def test_states_that_lack_a_key_change_nothing(params):
     """A state without any one of its keys is refused, the key is named, and nothing of the rest is loaded."""
     scheduler = schedule(make(), **params)
     before = scheduler.state_dict()
-    other = {**before, "t": 7}
+    other = {**before, "t": 7, "time": 7}
 
     for key in before:
         with pytest.raises(LossConfigError, match=f"'{key}'"):
@@ -525,7 +531,7 @@ def test_a_schedule_that_trips_over_a_state_changes_nothing():
     before = scheduler.state_dict()
 
     with pytest.raises(LossConfigError, match=r"'alternate' cannot take over \{'seen': 0\} \(TypeError"):
-        scheduler.load_state_dict({**before, "t": 5})
+        scheduler.load_state_dict({**before, "t": 5, "time": 5})
     assert scheduler.state_dict() == before
 
 
@@ -713,7 +719,67 @@ def test_wrapped_losses_are_found():
     assert schedule(nn.DataParallel(loss), "cosine").loss is loss
 
 
-@pytest.mark.parametrize("epoch", [-1, 1.5, True])
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        ("cosine", {"steps": 40}),
+        ("step", {"milestones": {30: {"dice": 0.5, "bce": 0.5}}}),
+        ("step", {"step_size": 7, "gamma": {"dice": 0.5, "bce": 1}}),
+    ],
+)
+def test_time_is_the_epoch(kind, params):
+    """A step every fifth epoch, and a first one in a late epoch, have the weights of a step in every epoch."""
+    every, fifth, late = (schedule(make(), kind, **params) for _ in range(3))
+    weights = [every.step(epoch) for epoch in range(35)]
+
+    assert [fifth.step(epoch) for epoch in range(4, 35, 5)] == weights[4::5]
+    assert late.step(34) == weights[34] != weights[0]
+    assert late.step() == every.step()
+
+
+def test_milestones_are_epochs():
+    """With a milestone at 30 epoch 30, counted from 0, is the first that is trained with its weights."""
+    scheduler = schedule(make(), "step", milestones={30: {"dice": 0.5, "bce": 0.5}})
+
+    assert scheduler.step(28) == {"dice": 0.7, "bce": 0.3}
+    assert scheduler.step(29) == {"dice": 0.5, "bce": 0.5}
+
+
+@pytest.mark.parametrize("kind", ["cosine", "adaptive"])
+def test_an_epoch_is_over_once(kind):
+    """An epoch that comes again is refused and moves nothing, unless the state of before it was loaded."""
+    scheduler = schedule(make(), kind)
+    scheduler.step(np.int64(2), TOLD)
+    before = scheduler.state_dict()
+    scheduler.step(3, TOLD)
+    after = scheduler.state_dict()
+
+    for epoch in (3, 0):
+        with pytest.raises(LossConfigError, match=f"epoch is {epoch}, but the last step left 4 epochs behind"):
+            scheduler.step(epoch, TOLD)
+    assert scheduler.state_dict() == after
+    scheduler.load_state_dict(before)
+    scheduler.step(3, TOLD)
+    assert scheduler.state_dict() == after
+
+
+@pytest.mark.parametrize("write", ["buffer", "state"])
+def test_what_the_user_writes_is_what_counts(write):
+    """The loss's buffers are the weights: who writes one is heard by the scheduler, its state and its next step."""
+    loss = make()
+    scheduler = schedule(loss, "performance", patience=0, eta=0.5, target={"dice": 0.5, "bce": 0.5})
+    scheduler.step(0, {"val_loss": 1.0})
+    if write == "buffer":
+        loss.dice_weight.fill_(0.9)
+        loss.bce_weight.fill_(0.1)
+    else:
+        loss.load_state_dict({f"{name}_weight": torch.tensor(one) for name, one in (("dice", 0.9), ("bce", 0.1))})
+
+    assert scheduler.weights == scheduler.state_dict()["w"] == loss.weights == pytest.approx({"dice": 0.9, "bce": 0.1})
+    assert scheduler.step(1, {"val_loss": 1.0}) == pytest.approx({"dice": 0.7, "bce": 0.3})
+
+
+@pytest.mark.parametrize("epoch", [-1, 1.5, True, np.float64(1)])
 def test_epochs_are_numbers_from_0(epoch):
     """Arguments in the wrong order are found out."""
     with pytest.raises(LossConfigError, match="epoch is"):
@@ -795,29 +861,64 @@ def test_a_schedule_cannot_remember_under_our_names():
         LossScheduler(make(), Greedy()).state_dict()
 
 
+def pretend(monkeypatch, *others):
+    """Make this the first of several processes; the *others* heard this, or raised it."""
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 1 + len(others))
+    monkeypatch.setattr(
+        "torch.distributed.all_gather_object", lambda all_, one: all_.__setitem__(slice(9), [one, *others])
+    )
+
+
+def hear(losses=None, *, time=1, count=1.0, **metrics):
+    """Return what a process goes by."""
+    return Heard(time=time, metrics=metrics, losses=losses, count=count)
+
+
 def test_several_processes_must_say_how(monkeypatch):
     """Where there are several processes, whether they are averaged must be said; then they are, or each for itself."""
-    told = [{"dice_loss": 0.8, "bce_loss": 0.2}, {"dice_loss": 0.4, "bce_loss": 0.6}]
-    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
-    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
-
-    def gather(everyone, mine):
-        everyone[:] = [mine, {name: 1.4 - one if "dice" in name else one for name, one in mine.items()}]
-
-    monkeypatch.setattr("torch.distributed.all_gather_object", gather)
+    pretend(monkeypatch, hear({"dice": 0.4, "bce": 0.2}, **TOLD))
     alone, both = (
         LossManager.create_loss_scheduler(make(), {"type": "adaptive", "distributed": one}) for one in (False, True)
     )
 
     with pytest.raises(LossConfigError, match="there are 2 processes"):
-        schedule(make()).step(0, told[0])
-    assert alone.step(0, told[0]) != both.step(0, told[0])
-    assert both.step(1, told[0]) == both.weights
+        schedule(make()).step(0, TOLD)
+    assert alone.step(0, TOLD) != both.step(0, TOLD)
+
+
+def test_processes_weigh_by_what_they_saw(monkeypatch):
+    """The mean over processes is that over batches, so one with three of them counts three times one with one."""
+    pretend(monkeypatch, hear({"dice": 0.5, "bce": 0.1}, count=3.0))
+    loss = make()
+    scheduler = LossManager.create_loss_scheduler(loss, {"type": "adaptive", "distributed": True})
+    found = loss.get_loss_components(*draw(1))
+    mean = {f"{name}_loss": (found[f"{name}_loss"].item() + 3 * one) / 4 for name, one in (("dice", 0.5), ("bce", 0.1))}
+    together = scheduler.step(0)
+    monkeypatch.undo()
+
+    assert together == pytest.approx(schedule(make()).step(0, mean))
+
+
+def test_what_one_process_refuses_all_refuse(monkeypatch):
+    """Where one process has nothing to go by, all raise its error, and none waits for it in vain."""
+    lost = LossInputError("there are none")
+    pretend(monkeypatch, lost)
+    scheduler = LossManager.create_loss_scheduler(make(), {"type": "adaptive", "distributed": True})
+
+    with pytest.raises(LossInputError, match="in process 1 of 2: there are none"):
+        scheduler.step(0, TOLD)
+    pretend(monkeypatch, hear())
+    with pytest.raises(LossInputError, match=r"in process 0 of 2: .*there are none"):
+        scheduler.step(0)
+    pretend(monkeypatch, hear(time=3, **TOLD))
+    with pytest.raises(LossInputError, match=r"different numbers of epochs behind them: \[1, 3\]"):
+        scheduler.step(0, TOLD)
 
 
 @pytest.mark.slow
 def test_processes_stay_together(tmp_path):
-    """Processes with batches of their own have the same weights, those of the mean, and skip a step together."""
+    """Processes with batches of their own have the same weights, those of the mean of what was finite anywhere."""
     multiprocessing.spawn(ranks_scheduled.run, args=(str(tmp_path),), nprocs=ranks_scheduled.WORLD)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(ranks_scheduled.WORLD))
     loss, scheduler = ranks_scheduled.make()
@@ -825,16 +926,14 @@ def test_processes_stay_together(tmp_path):
     scheduler.step(0, {name: sum(one[name].item() for one in told) / 2 for name in TOLD})
 
     assert first == second
-    assert [skipped for _, skipped in first] == [0, 1, 1]
+    assert [skipped for _, skipped in first] == [0, 0, 1]
     assert first[0][0] == pytest.approx(scheduler.weights)
-    assert first[1][0] == first[0][0] != first[2][0]
+    assert first[2][0] == first[1][0] != first[0][0]
 
 
 def test_processes_with_other_metrics_are_refused(monkeypatch):
     """Processes that were handed numbers of different names are told so."""
-    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
-    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
-    monkeypatch.setattr("torch.distributed.all_gather_object", lambda all_, one: all_.__setitem__(slice(2), [one, {}]))
+    pretend(monkeypatch, hear())
     scheduler = LossManager.create_loss_scheduler(make(), {"type": "performance", "distributed": True})
 
     with pytest.raises(LossInputError, match=r"different names: \[\['val_loss'\], \[\]\]"):

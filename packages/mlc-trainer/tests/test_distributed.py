@@ -425,7 +425,10 @@ def test_one_process_writes_and_tells(configure, tmp_path, watcher):
     [
         ({"training": {"save_on_error": True}}, "the others would wait"),
         ({"checkpoints": {"asynchronous": True}}, "checkpoints.asynchronous does not go"),
-        ({"loss": {"preset": None, "config": {"type": "lovasz"}}}, "cannot add up what several processes hold"),
+        (
+            {"loss": {"preset": None, "config": {"type": "lovasz", "batch": True}}},
+            "cannot add up what several processes hold",
+        ),
         ({"training": {"parallel": "fsdp", "precision": "fp16"}}, "take 'bf16'"),
         ({"training": {"parallel": "fsdp", "shard_blocks": ["Conv2D"]}}, "Did you mean 'Conv2d'"),
         (

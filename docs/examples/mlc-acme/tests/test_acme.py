@@ -86,11 +86,11 @@ class TestTrainedOn(PromotionCheckContract):
 
 
 def test_rotation_hands_the_weights_on() -> None:
-    """After two steps each, the other component has the weight; after two more it has it back."""
+    """After two epochs the other component has the weight; after two more it has it back."""
     loss = LossManager.create_loss_function(get_preset_loss_config("default_segmentation"))
     scheduler = LossManager.create_loss_scheduler(loss, {"type": "rotation", "params": {"every": 2}})
     seen = []
-    for epoch in range(1, 5):
+    for epoch in range(4):
         scheduler.step(epoch)
         seen.append(loss.weights["dice"])
 

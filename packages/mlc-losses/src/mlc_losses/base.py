@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from mlc_losses.checks import check_form, check_values
-from mlc_losses.errors import LossConfigError, LossInputError
+from mlc_losses.errors import LossInputError
 from mlc_losses.inputs import read_inputs, working_dtype
-from mlc_losses.options import MODES, REDUCTIONS, require_choice, require_flag, require_index
+from mlc_losses.options import MODES, REDUCTIONS, require_choice, require_distributed, require_flag, require_index
 from mlc_losses.summation import sum_terms
 from mlc_losses.terms import part_sides
 
@@ -38,6 +38,8 @@ class SegmentationLoss(nn.Module):
             it is the value in any channel of such a voxel, and no class.
         check_inputs: Whether every call checks the values of its tensors. On an accelerator that makes the host wait
             for the device. Shapes, dtypes and devices are always checked; under `torch.compile` values never are.
+            A class number that is none of the model's is then a voxel of no class: wrong in every region, and at no
+            cost for cross entropy. What other values out of range come to is nobody's promise.
 
     Raises:
         LossConfigError: If an option is none of these.
@@ -163,10 +165,7 @@ class SummedLoss(SegmentationLoss):
         super().__init__(mode=mode, from_logits=from_logits, ignore_index=ignore_index, check_inputs=check_inputs)
         require_choice("reduction", reduction, REDUCTIONS)
         self.reduction: Reduction = reduction
-        self.distributed = require_flag("distributed", distributed)
-        if distributed and reduction not in {"mean", "sum"}:
-            msg = f"distributed=True adds up processes, but reduction={reduction!r} keeps apart; give 'mean' or 'sum'"
-            raise LossConfigError(msg)
+        self.distributed = require_distributed(distributed, reduction=reduction)
 
     @property
     def terms(self) -> Sequence[Term]:

@@ -36,6 +36,11 @@ GREATEST = 1e12
 SAMPLE = 4096
 """Values that are looked at first: logits show themselves among so many."""
 
+FEW, FEW_VOXELS = 256, 8
+"""Of how many values of a sigmoid, or voxels of a softmax, it can be told whether they are probabilities."""
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def check_form(pred: Tensor, target: Tensor, mask: Tensor | None, weight: Tensor | None, *, mode: Mode) -> None:
     """Check shapes, dtypes and devices; reads no values, so it costs nothing on any device.
@@ -52,6 +57,7 @@ def check_form(pred: Tensor, target: Tensor, mask: Tensor | None, weight: Tensor
     if target.is_complex():
         msg = f"target is {target.dtype}; give bool, integers or floating point"
         raise LossInputError(msg)
+    _check_width("target", target)
     _check_device("target", target, pred)
     if target.requires_grad:
         msg = "target requires a gradient, but losses differentiate pred alone; pass target.detach()"
@@ -70,6 +76,14 @@ def check_form(pred: Tensor, target: Tensor, mask: Tensor | None, weight: Tensor
         )
         msg = f"weight {what}"
         raise LossInputError(msg)
+    if weight is not None:
+        _check_width("weight", weight)
+
+
+def _check_width(name: str, one: Tensor) -> None:
+    if one.is_floating_point() and one.dtype not in FLOATS:
+        msg = f"{name} is {one.dtype}, in which torch does not compute; pass {name}.float()"
+        raise LossInputError(msg)
 
 
 def _explain_type(name: str, one: object) -> str:
@@ -84,6 +98,7 @@ def _check_pred(pred: Tensor, mode: Mode) -> None:
     if not pred.is_floating_point():
         msg = f"pred is {pred.dtype}; give the model's floating-point output, not labels"
         raise LossInputError(msg)
+    _check_width("pred", pred)
     if pred.dim() < 3:
         msg = f"pred is {shape}; give (batch, channels, *spatial) with at least one spatial axis"
         raise LossInputError(msg)
@@ -141,7 +156,7 @@ def _without_channel(one: Tensor, pred: Tensor) -> str:
 def check_values(inputs: Inputs, *, prove_hard: bool = False) -> Inputs:
     """Check that targets hold what they should, and that predictions are logits, or probabilities, as said.
 
-    Returns *inputs*, with *prove_hard* and a target that holds 0 and 1 alone with the proof.
+    Returns *inputs* with what that proves of the target: that it holds classes, or with *prove_hard* 0 and 1 alone.
 
     One pass over the target, and one over the prediction where it is probabilities, or looks as if it were; looks only
     at what counts. On an accelerator each makes the host wait for the device, which is why it can be turned off.
@@ -155,6 +170,7 @@ def check_values(inputs: Inputs, *, prove_hard: bool = False) -> Inputs:
         _check_weight(inputs, inputs.weight)
     if inputs.labelled:
         _check_labels(inputs)
+        inputs = inputs._replace(hard=True)
     elif prove_hard and inputs.target.is_floating_point() and is_hard(inputs):
         inputs = inputs._replace(hard=True)  # which is in range, too
     elif inputs.target.dtype != torch.bool:
@@ -221,11 +237,13 @@ def _check_probabilities(inputs: Inputs) -> None:
 def _check_logits(inputs: Inputs) -> None:
     """Refuse a prediction that went through its activation already.
 
-    That is one from 0 to 1 which comes near both, or whose channels add up to 1 everywhere. Logits of a fresh network
-    may well lie between 0 and 1 too, which is why that alone says nothing.
+    That is one from 0 to 1 whose channels add up to 1 in every voxel, of 8 or more that are not all alike; or with a
+    sigmoid one of 256 values or more that comes as near as 0.05 to both ends. Logits of a fresh network may well lie
+    between 0 and 1 too, which is why that alone says nothing: probabilities from 0.2 to 0.9 pass for logits, and logits
+    drawn from 0 to 1 for probabilities.
     """
     few = inputs.pred.detach().reshape(-1)[:SAMPLE]
-    if few.numel() < SAMPLE // 16:
+    if few.numel() < (FEW_VOXELS * inputs.pred.shape[1] if inputs.softmax else FEW):
         return
     low, high = _extremes(few)
     if not (low >= 0 and high <= 1):
@@ -234,14 +252,24 @@ def _check_logits(inputs: Inputs) -> None:
     if not (low >= 0 and high <= 1):
         return
     if inputs.softmax:
+        slack = SUM_SLACK if inputs.pred.dtype.itemsize < 4 else SLACK
         least, most = _extremes_of_sums(inputs, inputs.pred)
-        found = least >= 1 - SUM_SLACK and most <= 1 + SUM_SLACK
+        found = 1 - slack <= least <= most <= 1 + slack and low < high and _counts_any(inputs)
     else:
         found = low < NEAR and high > 1 - NEAR
     if found:
-        hint = "pass from_logits=False, or leave the activation out of the model; check_inputs=False if they are logits"
-        msg = f"pred runs from {low:g} to {high:g}, as probabilities do, but is read as logits; {hint}"
+        how = "and its channels add up to 1 in every voxel" if inputs.softmax else "and comes near both"
+        hint = (
+            "pass from_logits=False, or leave the activation out of the model; if they are logits that happen to, as "
+            "random numbers from 0 to 1 may, pass check_inputs=False"
+        )
+        msg = f"pred runs from {low:g} to {high:g} {how}, as probabilities do, but is read as logits; {hint}"
         raise LossInputError(msg)
+
+
+def _counts_any(inputs: Inputs) -> bool:
+    counted = inputs.counted()
+    return counted is None or bool(counted.any())
 
 
 def _check_adds_up(name: str, inputs: Inputs, values: Tensor) -> None:
@@ -293,5 +321,6 @@ def _way_out(target: Tensor, low: float, high: float) -> str:
     if low in {0, 255} and high == 255:
         return "pass target > 0, or target / 255 if it is soft; ignore_index=255 if nobody labelled those voxels"
     if low >= 0 and not target.is_floating_point():
-        return "pass one channel per class, not class numbers, or mode='multiclass'"
+        mask = f"target > 0 if it is a mask of 0 and {high:g}; if it is class numbers "
+        return f"pass {mask if low == 0 else ''}one channel per class, or mode='multiclass'"
     return "look for the preprocessing that made it, or mask those voxels out"

@@ -9,11 +9,11 @@ from torch import nn
 
 from mlc_losses.agreement import agree, agree_reduction, as_given
 from mlc_losses.base import SegmentationLoss, SummedLoss
+from mlc_losses.breakdown import add_up, break_up
 from mlc_losses.errors import LossConfigError
 from mlc_losses.inputs import working_dtype
 from mlc_losses.options import require_choice, require_number
 from mlc_losses.recording import Recorder
-from mlc_losses.records import Breakdown, Part
 from mlc_losses.summation import sum_terms
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlc_losses.inputs import Inputs
     from mlc_losses.options import Mode, Reduction
     from mlc_losses.protocols import Loss
+    from mlc_losses.records import Breakdown
     from mlc_losses.terms import Term
 
 __all__ = ["CombinedLoss"]
@@ -178,22 +179,22 @@ class CombinedLoss(SegmentationLoss):
 
     def evaluate(self, inputs: Inputs, *, share: float = 1.0) -> Tensor:
         """Return the loss of *inputs*, which are known to be good."""
-        return _total(self._weigh(self._measure(inputs, share)))
+        return self._total(self._weigh(self._measure(inputs, share)))
 
     def get_loss_components(
         self, pred: Tensor, target: Tensor, *, mask: Tensor | None = None, weight: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Return `{"<name>_loss": value, ..., "total": total}` from one pass.
+        """Return what each component has to say, and the total, by name and from one pass.
 
-        The values are unweighted and detached, for logs. The total is what the loss itself returns, to the bit and
-        with its graph, so that a training step needs no second pass.
+        Of each component there are `<name>_loss`, its own value; `<name>_weight`; `<name>_weighted`, one times the
+        other; and `<name>_share`, the fraction that this is of all that is weighted. They are detached, for logs. Where
+        weights are learnt there is `regulariser`, which the total has besides. `total` is what the loss itself returns,
+        to the bit and with its graph, so that a training step needs no second pass.
 
         Raises:
             LossInputError: As `forward`.
         """
-        values = self._measure(self.read(pred, target, mask=mask, weight=weight), 1.0)
-        total = _total(self._weigh(values))
-        return {**{f"{name}_loss": one.detach() for name, one in zip(self._names, values, strict=True)}, "total": total}
+        return self.break_down(pred, target, mask=mask, weight=weight).by_name()
 
     def break_down(
         self,
@@ -211,24 +212,22 @@ class CombinedLoss(SegmentationLoss):
         """
         values = self._measure(self.read(pred, target, mask=mask, weight=weight), share)
         weighted = self._weigh(values)
-        total = _total(weighted)
-        whole = total.detach()
-        parts = [
-            Part(
-                name=name,
-                value=value.detach(),
-                weight=self._weight(name).detach().clone(),
-                weighted=part.detach(),
-                share=torch.where(whole == 0, whole, part.detach() / whole),
-            )
+        parts = {
+            name: (value.detach(), self._weight(name).detach().clone(), part.detach())
             for name, value, part in zip(self._names, values, weighted, strict=True)
-        ]
-        return Breakdown(total=total, parts=tuple(parts))
+        }
+        total, cost = self._total(weighted), self._cost_of_learning()
+        return break_up(total, parts, None if cost is None else cost.detach().to(total.dtype))
 
     def explain(self) -> str:
         """Return the formula in use with its options, for people."""
-        weights = self.weights
-        lines = [f"Combined loss = {' + '.join(f'{weights[name]:g}·{name}' for name in self._names)}"]
+        terms = " + ".join(f"{weight:g}·{name}" for name, weight in self.weights.items())
+        lines = [f"Combined loss = {terms}"]
+        cost = self._cost_of_learning()
+        if cost is not None:
+            lines = [
+                f"Combined loss = Σ (exp(-s)/2·loss + s/2), s learnt for each component, now {terms} + {cost.item():g}"
+            ]
         for name, component in self.components.items():
             lines += [
                 f"  {name}: {line}" if not i else f"  {line}" for i, line in enumerate(component.explain().splitlines())
@@ -240,6 +239,13 @@ class CombinedLoss(SegmentationLoss):
             return (-self.get_parameter(f"{name}_log_variance")).exp() / 2
         return self.get_buffer(f"{name}_weight")
 
+    def _shield(self, name: str, values: Tensor) -> Tensor:
+        """Return *values* such that a component whose weight is 0 gives them no gradient, whatever its own would be."""
+        weight = self._weight(name)
+        if self._learnt or (weight.device.type == "cpu" and not torch.compiler.is_compiling() and weight.item()):
+            return values
+        return torch.where(weight.to(values.device) == 0, values.detach(), values)
+
     def _measure(self, inputs: Inputs, share: float) -> Sequence[Tensor]:
         """Return the unweighted value of each component."""
         dtype = working_dtype(inputs)
@@ -249,14 +255,18 @@ class CombinedLoss(SegmentationLoss):
         if summed:
             with torch.autocast(inputs.pred.device.type, enabled=False):
                 sums = dict(zip(self._terms, sum_terms(inputs, self._terms), strict=True))
-                found = {name: one.judge(sums[one.term], inputs).to(dtype) for name, one in summed.items()}
+                found = {
+                    name: one.judge(self._shield(name, sums[one.term]), inputs).to(dtype)
+                    for name, one in summed.items()
+                }
         for name, component in components.items():
             if isinstance(component, SummedLoss):
                 continue
+            shielded = inputs._replace(pred=self._shield(name, inputs.pred))
             if isinstance(component, SegmentationLoss):
-                found[name] = component.evaluate(inputs)
+                found[name] = component.evaluate(shielded)
             else:  # whoever wrote it knows whether it wants half precision
-                pred, target, what_counts = as_given(inputs)
+                pred, target, what_counts = as_given(shielded)
                 found[name] = component(pred, target, **what_counts)
         values = [found[name] for name in self._names]
         shape = inputs.pred.shape[:1] if self.reduction == "sample" else ()
@@ -269,15 +279,17 @@ class CombinedLoss(SegmentationLoss):
         return values
 
     def _weigh(self, values: Sequence[Tensor]) -> Sequence[Tensor]:
-        weighted = [self._weight(name).to(one.dtype) * one for name, one in zip(self._names, values, strict=True)]
-        if self._learnt:  # without the second term every weight would fall to 0
-            half = [self.get_parameter(f"{name}_log_variance") / 2 for name in self._names]
-            weighted = [one + more.to(one.dtype) for one, more in zip(weighted, half, strict=True)]
+        """Return each of *values* times its weight, and 0 where that is 0: 0 times infinity is NaN."""
+        weighted = []
+        for name, value in zip(self._names, values, strict=True):
+            weight = self._weight(name).to(value.dtype, copy=True)  # the buffer may be written before the backward pass
+            weighted.append(weight * torch.where(weight == 0, 0, value))
         return weighted
 
+    def _cost_of_learning(self) -> Tensor | None:
+        """Return half of the sum of all s, without which every learnt weight would fall to 0."""
+        return add_up([one / 2 for one in self.learnt.values()]) if self._learnt else None
 
-def _total(weighted: Sequence[Tensor]) -> Tensor:
-    total = weighted[0]
-    for one in weighted[1:]:
-        total = total + one
-    return total
+    def _total(self, weighted: Sequence[Tensor]) -> Tensor:
+        total, cost = add_up(weighted), self._cost_of_learning()
+        return total if cost is None else total + cost.to(total.dtype)

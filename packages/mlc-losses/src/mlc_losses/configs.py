@@ -21,8 +21,8 @@ __all__ = ["make_combined", "make_loss", "make_supervised", "read_config"]
 FACTS = ("mode", "from_logits", "ignore_index")
 """Facts about the tensors, which all components of a combination read: said once, for all."""
 
-SPREAD = ("label_smoothing", "reduction", "distributed")
-"""Options that a combination hands on to all of its components, or that each may have by itself."""
+SPREAD = {"label_smoothing": 0, "reduction": "mean", "distributed": False}
+"""Options that a combination hands on to all of its components, or that each may have by itself, and their defaults."""
 
 
 def read_config(config: object) -> tuple[str, dict[str, Any]]:
@@ -46,8 +46,10 @@ def read_config(config: object) -> tuple[str, dict[str, Any]]:
         raise LossConfigError(msg)
     name = config.get("type")
     if not isinstance(name, str):
-        close = nearest("type", config)
-        msg = f"the configuration's 'type' is {name!r}.{close} {known_names('Known', losses().names())}"
+        close = nearest("type", config) if "type" not in config else ""
+        typo = close.removeprefix(" Did you mean ").removesuffix("?")
+        hint = f" Write 'type' in the place of {typo}." if close else ""
+        msg = f"the configuration's 'type' is {name!r}.{hint} {known_names('Known', losses().names())}"
         raise LossConfigError(msg)
     return name, {key: value for key, value in config.items() if key != "type"}
 
@@ -126,6 +128,12 @@ def _make_component(settings: Mapping[str, Any], name: str) -> Loss:
         msg = f"{key} has {twice!r}, and so has the combination for all components; say it once"
         raise LossConfigError(msg)
     kind = options.get("type", name)
+    if kind == "combined" and not any(str(one).endswith("_weight") for one in options):
+        msg = (
+            f"{name}_weight asks for a combination within this one, and {key} names none of its components; name them "
+            f"there, or write the name of a loss: 'dice_weight': 0.7, 'bce_weight': 0.3"
+        )
+        raise LossConfigError(msg)
     if not isinstance(kind, str) or not kind:
         msg = f"component {name!r} is of type {kind!r}; {known_names('Known', losses().names())}"
         raise LossConfigError(msg)
@@ -135,6 +143,9 @@ def _make_component(settings: Mapping[str, Any], name: str) -> Loss:
     if known is not None and "ignore_index" not in known:
         common.pop("ignore_index", None)  # it gets a mask with what is ignored left out
     for lacking in (one for one in SPREAD if one in common and known is not None and one not in known):
+        if common[lacking] == SPREAD[lacking]:
+            del common[lacking]  # which is what it does anyway
+            continue
         msg = f"{name!r} does not take {lacking!r}, which the combination has for all; say it in the others' own config"
         raise LossConfigError(msg)
     return make_loss(kind, {**common, **own})

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from mlc_losses.breakdown import break_up
 from mlc_losses.combined import CombinedLoss
 from mlc_losses.errors import LossConfigError, LossInputError
 from mlc_losses.options import require_number
-from mlc_losses.records import Breakdown, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from mlc_losses.protocols import Loss
+    from mlc_losses.records import Breakdown
 
 __all__ = ["DeepSupervisionLoss"]
 
@@ -68,7 +69,7 @@ class DeepSupervisionLoss(nn.Module):
         Raises:
             LossInputError: If there is another number of outputs than weights, or as the loss itself.
         """
-        shares, outputs = self._share(pred)
+        shares, outputs = self._share(pred, target, mask, weight)
         values = [
             self.loss(one, _shrink(one, target), **_shrink_all(one, mask, weight), **self._tell(share))
             for share, one in zip(shares, outputs, strict=True)
@@ -83,16 +84,15 @@ class DeepSupervisionLoss(nn.Module):
         mask: Tensor | None = None,
         weight: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Return `{"<name>_loss": value, ..., "total": total}` from one pass.
+        """Return what each component has to say, and the total, by name and from one pass; see `CombinedLoss`.
 
-        The values are means over resolutions, as the total is.
+        Values, and what is weighted, are means over resolutions, as the total is.
 
         Raises:
             LossConfigError: If the loss is no combination.
             LossInputError: As `forward`.
         """
-        found = self.break_down(pred, target, mask=mask, weight=weight)
-        return {**{f"{part.name}_loss": part.value for part in found.parts}, "total": found.total}
+        return self.break_down(pred, target, mask=mask, weight=weight).by_name()
 
     def break_down(
         self,
@@ -112,26 +112,21 @@ class DeepSupervisionLoss(nn.Module):
         if not isinstance(loss, CombinedLoss):
             msg = f"{type(loss).__name__} has no components; give deep supervision a combined loss"
             raise LossConfigError(msg)
-        shares, outputs = self._share(pred)
+        shares, outputs = self._share(pred, target, mask, weight)
         found = [
             loss.break_down(one, _shrink(one, target), **_shrink_all(one, mask, weight), share=share)
             for share, one in zip(shares, outputs, strict=True)
         ]
         total = _add_up(shares, [one.total for one in found])
-        whole = total.detach()
-        parts = []
-        for same in zip(*(one.parts for one in found), strict=True):
-            weighted = _add_up(shares, [part.weighted for part in same])
-            parts.append(
-                Part(
-                    name=same[0].name,
-                    value=_add_up(shares, [part.value for part in same]),
-                    weight=same[0].weight,
-                    weighted=weighted,
-                    share=torch.where(whole == 0, whole, weighted / whole),
-                )
+        parts = {
+            same[0].name: (
+                _add_up(shares, [part.value for part in same]),
+                same[0].weight,
+                _add_up(shares, [part.weighted for part in same]),
             )
-        return Breakdown(total=total, parts=tuple(parts))
+            for same in zip(*(one.parts for one in found), strict=True)
+        }
+        return break_up(total, parts, found[0].regulariser)
 
     def explain(self) -> str:
         """Return the formula in use with its options, for people."""
@@ -145,7 +140,9 @@ class DeepSupervisionLoss(nn.Module):
         loss: object = self.loss
         return {"share": share} if isinstance(loss, CombinedLoss) else {}
 
-    def _share(self, pred: Sequence[Tensor] | Tensor) -> tuple[Sequence[float], Sequence[Tensor]]:
+    def _share(
+        self, pred: Sequence[Tensor] | Tensor, target: Tensor, mask: Tensor | None, weight: Tensor | None
+    ) -> tuple[Sequence[float], Sequence[Tensor]]:
         """Return the share of each output and the outputs; a single tensor is the finest, as in evaluation."""
         outputs = (pred,) if isinstance(pred, torch.Tensor) else pred
         if not isinstance(outputs, (list, tuple)) or not all(isinstance(one, torch.Tensor) for one in outputs):
@@ -157,8 +154,34 @@ class DeepSupervisionLoss(nn.Module):
         if len(weights) != len(outputs) or not outputs:
             msg = f"the network has {len(outputs)} outputs, but deep supervision has {len(weights)} weights"
             raise LossInputError(msg)
+        _check_sizes(outputs, {"target": target, "mask": mask, "weight": weight})
         judged = [(one / sum(weights), output) for one, output in zip(weights, outputs, strict=True) if one]
         return [share for share, _ in judged], [output for _, output in judged]
+
+
+def _check_sizes(outputs: Sequence[Tensor], given: Mapping[str, Tensor | None]) -> None:
+    """Refuse tensors that are not of the size of the finest output, and outputs that are not the finest first.
+
+    What is not of its number of axes either is left to the loss itself.
+    """
+    finest = tuple(outputs[0].shape[2:])
+    for name, one in given.items():
+        if not isinstance(one, torch.Tensor) or one.dim() not in {outputs[0].dim() - 1, outputs[0].dim()}:
+            continue
+        size = tuple(one.shape[one.dim() - len(finest) :])
+        if size != finest:
+            msg = (
+                f"{name} is {tuple(one.shape)} but the first output {tuple(outputs[0].shape)}; give {name} at the "
+                f"resolution {finest} of the finest output, and that output first"
+            )
+            raise LossInputError(msg)
+    for number, (one, last) in enumerate(zip(outputs[1:], outputs, strict=False), start=1):
+        if one.dim() != last.dim() or any(new > old for new, old in zip(one.shape[2:], last.shape[2:], strict=True)):
+            msg = (
+                f"outputs[{number}] is {tuple(one.shape)} and outputs[{number - 1}] {tuple(last.shape)}; give the "
+                f"outputs from the finest to the coarsest"
+            )
+            raise LossInputError(msg)
 
 
 def _add_up(shares: Sequence[float], values: Sequence[Tensor]) -> Tensor:
@@ -181,13 +204,8 @@ def _shrink(output: Tensor, one: Tensor) -> Tensor:
         return one  # which the loss itself refuses
     for axis, size in enumerate(spatial, start=first):
         old = one.shape[axis]
-        if size == old:
-            continue
         if not 0 < size < old:
-            msg = (
-                f"an output is {tuple(output.shape)} but the target is {tuple(one.shape)}; give the finest output first"
-            )
-            raise LossInputError(msg)
+            continue  # the same, or what the loss itself refuses
         nearest = ((torch.arange(size, device=one.device) * 2 + 1) * old) // (2 * size)
         one = one.index_select(axis, nearest)
     return one

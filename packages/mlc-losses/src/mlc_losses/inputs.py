@@ -36,7 +36,7 @@ class Inputs(NamedTuple):
     spatial: tuple[int, ...]
     """The spatial axes of which n is the product."""
     hard: bool | None
-    """Whether the target holds 0 and 1 alone where it counts, `None` where nobody has looked."""
+    """Whether the target holds 0 and 1 alone where it counts, or numbers of classes; `None` where nobody has looked."""
 
     @property
     def labelled(self) -> bool:

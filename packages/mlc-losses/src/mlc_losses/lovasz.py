@@ -8,9 +8,16 @@ import torch
 
 from mlc_losses.base import SegmentationLoss
 from mlc_losses.classes import explain_classes, weigh_classes
-from mlc_losses.errors import LossInputError
+from mlc_losses.errors import LossConfigError, LossInputError
 from mlc_losses.inputs import only_where, sum_dtype, working_dtype
-from mlc_losses.options import REDUCTIONS, require_background, require_batch, require_choice, require_class_weights
+from mlc_losses.options import (
+    REDUCTIONS,
+    require_background,
+    require_batch,
+    require_choice,
+    require_class_weights,
+    require_distributed,
+)
 from mlc_losses.reduction import reduce
 
 if TYPE_CHECKING:
@@ -48,9 +55,11 @@ class LovaszLoss(SegmentationLoss):
         mode, from_logits, ignore_index, check_inputs: As every loss. Targets hold 0 and 1.
         reduction: "mean" over the valid regions, "sum", "sample" for one mean for each sample `(B,)`, or "none" for
             `(B, C)` (`(C,)` with *batch*), times class weight, with 0 where a region is left out.
+        distributed: Whether "mean" and "sum" go over the regions of all processes, as `SummedLoss` says. With *batch*
+            errors would have to be sorted over processes, which nobody does.
 
     Raises:
-        LossConfigError: If an option is none of these.
+        LossConfigError: If an option is none of these, or *distributed* does not go with the others.
     """
 
     def __init__(
@@ -64,12 +73,20 @@ class LovaszLoss(SegmentationLoss):
         from_logits: bool = True,
         ignore_index: int | None = None,
         reduction: Reduction = "mean",
+        distributed: bool = False,
         check_inputs: bool = True,
     ) -> None:
         super().__init__(mode=mode, from_logits=from_logits, ignore_index=ignore_index, check_inputs=check_inputs)
         require_choice("reduction", reduction, REDUCTIONS)
         self.reduction: Reduction = reduction
         self.batch = require_batch(batch, reduction=reduction)
+        self.distributed = require_distributed(distributed, reduction=reduction)
+        if self.distributed and self.batch:
+            msg = (
+                "distributed=True with batch=True would sort the errors of all processes together, which lovasz does "
+                "not do; leave batch out, or distributed"
+            )
+            raise LossConfigError(msg)
         self.include_background = require_background(include_background, mode=mode)
         self.class_weights = require_class_weights(class_weights, mode=mode)
         require_choice("empty", empty, EMPTY_MEANS)
@@ -104,7 +121,7 @@ class LovaszLoss(SegmentationLoss):
             of_classes = weigh_classes(self, inputs)
             if of_classes is not None:
                 losses, weights = only_where(of_classes > 0, losses) * of_classes, weights * of_classes
-            return reduce(losses, weights, self.reduction).to(working_dtype(inputs))
+            return reduce(losses, weights, self.reduction, everywhere=self.distributed).to(working_dtype(inputs))
 
     def _read(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return probability, target and weight of each voxel, `(B, C, n)`, 0 where nothing counts."""

@@ -26,6 +26,7 @@ __all__ = [
     "require_batch",
     "require_choice",
     "require_class_weights",
+    "require_distributed",
     "require_flag",
     "require_index",
     "require_number",
@@ -129,6 +130,18 @@ def require_batch(value: object, *, reduction: Reduction) -> bool:
     """
     if require_flag("batch", value) and reduction == "sample":
         msg = "batch=True makes regions of all samples together, and reduction='sample' keeps them apart; give one"
+        raise LossConfigError(msg)
+    return bool(value)
+
+
+def require_distributed(value: object, *, reduction: Reduction) -> bool:
+    """Return whether sums go over processes.
+
+    Raises:
+        LossConfigError: If *value* is neither true nor false, or *reduction* keeps samples apart.
+    """
+    if require_flag("distributed", value) and reduction not in {"mean", "sum"}:
+        msg = f"distributed=True adds up processes, but reduction={reduction!r} keeps apart; give 'mean' or 'sum'"
         raise LossConfigError(msg)
     return bool(value)
 

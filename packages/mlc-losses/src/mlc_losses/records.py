@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Breakdown", "LossMoment", "Part"]
 
+WHAT = ("loss", "weight", "weighted", "share")
+"""What keys end in, in the order of the fields of a part."""
+
 
 class Part(NamedTuple):
     """What one component had to say. All tensors are detached, and 0-dim, or with reduction="sample" `(B,)`.
@@ -26,9 +29,9 @@ class Part(NamedTuple):
     weight: Tensor
     """The weight at that moment."""
     weighted: Tensor
-    """What the component added to the total."""
+    """The value times the weight, 0 where the weight is 0."""
     share: Tensor
-    """The fraction of the total that this is, or 0 where the total is 0."""
+    """The fraction of the sum of all that is weighted, or 0 where that is 0."""
 
 
 class Breakdown(NamedTuple):
@@ -37,6 +40,15 @@ class Breakdown(NamedTuple):
     total: Tensor
     """What the loss itself returns, to the bit, with its graph."""
     parts: Sequence[Part]
+    regulariser: Tensor | None
+    """What weights that are learnt cost, detached: all that is weighted and this are the total. `None` for others."""
+
+    def by_name(self) -> dict[str, Tensor]:
+        """Return it as a dictionary, as `get_loss_components` does."""
+        found: dict[str, Tensor] = {}
+        for name, *numbers in self.parts:
+            found |= {f"{name}_{what}": one for what, one in zip(WHAT, numbers, strict=True)}
+        return {**found, **({} if self.regulariser is None else {"regulariser": self.regulariser}), "total": self.total}
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +63,8 @@ class LossMoment:
     """The weights as they are."""
     epoch: int | None = None
     """What the caller calls it."""
+    time: int = attrs.field(default=attrs.Factory(lambda self: self.step, takes_self=True))
+    """How many epochs are over, for schedules that go by time: `epoch + 1`, or without one a step more than before."""
     losses: Mapping[str, float] | None = None
     """The value of each component, unweighted and finite, for schedules with `needs_losses`."""
     metrics: Mapping[str, float] = attrs.field(factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -15,7 +16,7 @@ from mlc_losses.options import require_flag
 from mlc_losses.records import LossMoment
 from mlc_losses.schedules import state as states
 from mlc_losses.schedules.options import require_count, require_text
-from mlc_losses.schedules.told import average_processes, count_processes, read_epoch, read_losses, read_metrics
+from mlc_losses.schedules.told import Heard, count_processes, hear_processes, read_losses, read_metrics, read_time
 from mlc_losses.schedules.weights import require_numbers, require_weights
 
 if TYPE_CHECKING:
@@ -65,9 +66,8 @@ class LossScheduler:
             raise LossConfigError(msg)
         self.skipped = 0
         """How many steps changed nothing because what they went by was not finite."""
-        self._step = 0
+        self._step = self._time = 0
         self._base = dict(self.loss.weights)
-        self._weights = dict(self._base)
         self._trained = not schedule.learns
         self.schedule.start(dict(self._base))
         self._recorder = self.loss.record() if schedule.needs_losses else None
@@ -78,44 +78,42 @@ class LossScheduler:
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """The weights by component, as they are now."""
-        return dict(self.loss.weights) if self.schedule.learns else dict(self._weights)
+        """The weights by component, as the loss has them now, whoever wrote them."""
+        return self.loss.weights
 
     def step(self, epoch: int | None = None, metrics: Mapping[str, object] | None = None) -> dict[str, float]:
         """Ask the schedule, write the weights into the loss and return them.
 
-        *epoch* is for the schedule to know: what counts is how often this is called. Steps at which what the schedule
-        goes by is not finite change nothing; `skipped` counts them.
+        *epoch*, counted from 0, is the one that is over. Schedules that go by time follow it: a step after every fifth
+        epoch, and a run that goes on without a state, have the weights of their epoch. Without it each call is one
+        more. Schedules that go by what was measured count calls. Steps at which what the schedule goes by is not finite
+        change nothing; `skipped` counts them.
 
         Raises:
             LossInputError: If *metrics* are no numbers by name, or nobody knows the values of the components.
-            LossConfigError: If the schedule's metric is missing, it returns what are no weights, several processes were
-                not said to be averaged or not, or weights are to be learnt and no optimizer was handed over.
+            LossConfigError: If *epoch* was over at the last step, the schedule's metric is missing, it returns what are
+                no weights, several processes were not said to be averaged or not, or weights are to be learnt and no
+                optimizer was handed over.
         """
         self._require_ready()
-        epoch = read_epoch(epoch)
-        numbers = read_metrics(metrics)
-        losses = None
-        if self._recorder is not None:
-            losses = read_losses(tuple(self._base), numbers, self._recorder, prefix=self.prefix)
-        if self.distributed:
-            numbers, losses = average_processes(numbers) or {}, average_processes(losses)
+        heard = hear_processes(partial(self._hear, epoch, metrics)) if self.distributed else self._hear(epoch, metrics)
+        losses, decided = heard.losses, None
         if losses is None or all(math.isfinite(one) for one in losses.values()):
             told = LossMoment(
                 step=self._step + 1,
                 base=dict(self._base),
-                weights=self.weights,
+                weights=require_weights("the loss", self.weights, self._base),
                 epoch=epoch,
+                time=heard.time,
                 losses=losses,
-                metrics=numbers,
+                metrics=heard.metrics,
             )
             decided = self.schedule.decide(told)
-        else:
-            decided = None
         if decided is not None:
-            self._write(require_weights(f"what schedule {self.schedule.name!r} decided", decided, self._base))
+            what = f"what schedule {self.schedule.name!r} decided"
+            self.loss.set_weights(require_weights(what, decided, self._base))
         self.skipped += decided is None
-        self._step += 1
+        self._step, self._time = self._step + 1, heard.time
         if self._recorder is not None:
             self._recorder.clear()
         return dict(self.weights)
@@ -139,7 +137,8 @@ class LossScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a resumed run needs, as JSON has it; between steps too."""
-        own = {**self._identify(), "t": self._step, "w": dict(self.weights), "skipped": self.skipped}
+        own = {**self._identify(), "t": self._step, "time": self._time}
+        own |= {"w": dict(self.weights), "skipped": self.skipped}
         own["recorded"] = None if self._recorder is None else self._recorder.state()
         own["s"] = {name: float(one.detach()) for name, one in self.loss.learnt.items()}
         return states.join(own, self.schedule.state_dict())
@@ -152,21 +151,21 @@ class LossScheduler:
                 returns; names the key or both sides, and changes nothing.
         """
         rest = states.check_state(state, self._identify())
-        step, skipped = (require_count(f"the state's {key}", state[key]) for key in ("t", "skipped"))
-        if skipped > step:
-            msg = f"the state's skipped is {skipped} of {step} steps (t); load what state_dict returned"
+        step, time, skipped = (require_count(f"the state's {key}", state[key]) for key in ("t", "time", "skipped"))
+        if not skipped <= step <= time:
+            msg = f"the state's skipped is {skipped} of {step} steps (t) in {time} epochs (time); {states.LOAD}"
             raise LossConfigError(msg)
         base, weights = (require_weights(f"the state's {key}", state[key], self._base) for key in ("w0", "w"))
         learnt = require_numbers("the state's s", state["s"], self.loss.learnt)
         states.check_recorded(state["recorded"], self._base, wanted=self._recorder is not None)
         schedule = self._restore(base, rest)
         # nothing below can fail
-        self.schedule, self._base, self._step, self.skipped = schedule, base, step, skipped
+        self.schedule, self._base, self._step, self._time, self.skipped = schedule, base, step, time, skipped
         for name, one in self.loss.learnt.items():
             one.detach().fill_(learnt[name])
         if self._recorder is not None:
             self._recorder.load_state(state["recorded"])
-        self._write(weights)
+        self.loss.set_weights(weights)
 
     def explain(self) -> str:
         """Return the formula in use with its options, and the weights as they are, for people."""
@@ -213,9 +212,13 @@ class LossScheduler:
             )
             raise LossConfigError(msg)
 
-    def _write(self, weights: Mapping[str, float]) -> None:
-        self._weights = {name: weights[name] for name in self._base}
-        self.loss.set_weights(self._weights)
+    def _hear(self, epoch: int | None, metrics: Mapping[str, object] | None) -> Heard:
+        """Return what this process goes by."""
+        time, numbers = read_time(epoch, self._time), read_metrics(metrics)
+        losses, count = None, 0.0
+        if self._recorder is not None:
+            losses, count = read_losses(tuple(self._base), numbers, self._recorder, prefix=self.prefix)
+        return Heard(time=time, metrics=numbers, losses=losses, count=count)
 
 
 def _find_combined(loss: object) -> CombinedLoss:

@@ -122,8 +122,9 @@ def bind_loss(loss: Loss) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
         return lambda prediction, targets: {"loss": loss(prediction, targets)}
 
     def take_apart(prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        values: dict[str, Tensor] = dict(components(prediction, targets))
-        return {"loss": values.pop("total"), **values}
+        values: dict[str, Tensor] = components(prediction, targets)
+        parts = {name: one for name, one in values.items() if name.endswith("_loss")}  # weights and shares follow
+        return {"loss": values["total"], **parts}
 
     return take_apart
 

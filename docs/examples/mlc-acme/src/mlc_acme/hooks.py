@@ -61,7 +61,7 @@ def priced_overlap(
 
 
 def rotation(*, every: int = 1) -> LossSchedule:
-    """Let each component take its turn with each weight, for *every* so many steps."""
+    """Let each component take its turn with each weight, for *every* so many epochs."""
     from mlc_acme.schedule import Rotation
 
     return Rotation(every=every)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Rotation:
-    """Hands the base weights on from one component to the next. It remembers nothing: the step says it all."""
+    """Hands the base weights on from one component to the next. It remembers nothing: the time says it all."""
 
     name = "rotation"
     needs_losses = False
@@ -22,7 +22,7 @@ class Rotation:
 
     def __init__(self, *, every: int) -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            msg = f"every is {every!r}; give a number of steps, 1 or more"
+            msg = f"every is {every!r}; give a number of epochs, 1 or more"
             raise LossConfigError(msg)
         self._every = every
 
@@ -32,7 +32,7 @@ class Rotation:
     def decide(self, moment: LossMoment) -> Mapping[str, float]:
         """Return the base weights, each so many places further as there were turns."""
         names = list(moment.base)
-        turns = moment.step // self._every
+        turns = moment.time // self._every
         return {name: moment.base[names[(place - turns) % len(names)]] for place, name in enumerate(names)}
 
     def options(self) -> Mapping[str, Any]:
@@ -51,4 +51,4 @@ class Rotation:
 
     def explain(self) -> str:
         """Return the rule with its numbers."""
-        return f"rotation: the base weights move on by one component every {self._every} steps"
+        return f"rotation: the base weights move on by one component every {self._every} epochs"

@@ -24,13 +24,13 @@ __all__ = ["CosineSchedule"]
 class CosineSchedule:
     """Go from the base weights w⁰ to the end weights e, slowly at both ends (Loshchilov & Hutter 2017, for rates).
 
-    w = e + (w⁰ - e) (1 + cos πτ) / 2 with τ = (t - warmup) / steps between 0 and 1, where t counts calls of `step`.
-    At τ = 0 that is w⁰ to the bit, and e from τ = 1 on.
+    w = e + (w⁰ - e) (1 + cos πτ) / 2 with τ = (t - warmup) / steps between 0 and 1, where t is how many epochs
+    are over: `LossMoment.time`. At τ = 0 that is w⁰ to the bit, and e from τ = 1 on.
 
     Args:
-        steps: How many steps the way takes, after those of the warm-up.
+        steps: How many epochs the way takes, after those of the warm-up.
         end: The weight of each component at the end. The default is the same for all.
-        warmup: For how many steps the base weights stay.
+        warmup: For how many epochs the base weights stay.
         cycles: How often the way is gone; all but the last go back to the base weights at once. `None` is for ever.
         period_multiplier: How much longer each way is than the one before.
         keep_sum: Whether *end* must have the sum of the base weights, so that the learning rate keeps its meaning.
@@ -83,7 +83,7 @@ class CosineSchedule:
         self._end = require_weights("end", end, base, keep_sum=self.keeps_sum)
 
     def decide(self, moment: LossMoment) -> dict[str, float]:
-        """Return the weights at this step.
+        """Return the weights at this time.
 
         Raises:
             LossConfigError: If it is the first step, and the end weights are the base weights.
@@ -93,7 +93,7 @@ class CosineSchedule:
             given = "the default end, the same weight for all," if self.end is None else "end"
             msg = f"{given} is {self._end}, which the base weights are already, so none would move; give another end"
             raise LossConfigError(msg)
-        left = self._measure(moment.step)
+        left = self._measure(moment.time)
         base = math.sin(math.pi * (0.5 - left)) / 2 + 0.5  # (1 + cos πτ) / 2, exact at 0, ½ and 1
         return {name: self._end[name] * (1 - base) + moment.base[name] * base for name in moment.base}
 
@@ -102,7 +102,7 @@ class CosineSchedule:
         return plain_options(self)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the step and the base weights are all there is to know."""
+        """Return nothing: the time and the base weights are all there is to know."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -124,9 +124,9 @@ class CosineSchedule:
             f"e = {end}"
         )
 
-    def _measure(self, step: int) -> float:
+    def _measure(self, time: int) -> float:
         """Return which fraction of the way lies behind."""
-        done, length = float(step - self.warmup), float(self.steps)
+        done, length = float(time - self.warmup), float(self.steps)
         if done <= 0:
             return 0.0
         cycle = 1

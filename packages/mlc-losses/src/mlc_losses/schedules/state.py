@@ -11,13 +11,15 @@ from mlc_losses.errors import LossConfigError
 from mlc_losses.options import require_number
 from mlc_losses.schedules.weights import require_numbers
 
-__all__ = ["FORMAT", "check_recorded", "check_state", "digest", "join"]
+__all__ = ["FORMAT", "LOAD", "check_recorded", "check_state", "digest", "join"]
 
 FORMAT = 1
 
+LOAD = "load what state_dict returned"
+
 RECORDED = frozenset({"sums", "added", "left_out"})
 
-OWN = frozenset({"format", "type", "t", "w", "w0", "s", "skipped", "recorded", "config", "config_digest"})
+OWN = frozenset({"format", "type", "t", "time", "w", "w0", "s", "skipped", "recorded", "config", "config_digest"})
 """What the scheduler keeps; the rest is the schedule's."""
 
 

@@ -1,4 +1,4 @@
-"""Other weights from given steps on."""
+"""Other weights from given epochs on."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ EXAMPLE = "{'milestones': {30: {'dice': 0.5, 'bce': 0.5}}} or {'step_size': 30, 
 
 @attrs.define(kw_only=True, field_transformer=keep_copies)
 class StepSchedule:
-    """Hold the weights between steps and change them at once, by a table or by factors (as rates do in `StepLR`).
+    """Hold the weights between milestones and change them at once, by a table or by factors (as rates do in `StepLR`).
 
-    Either w = v_j with j the last milestone b_j <= t, so that a milestone counts from its own step on, and w⁰ before
-    the first. Or w = P(w⁰ · gamma^k) with k = floor(t / step_size), where P restores the sum within the bounds. Here t
-    counts calls of `step`.
+    Either w = v_j with j the last milestone b_j <= t, and w⁰ before the first. Or w = P(w⁰ · gamma^k) with
+    k = floor(t / step_size), where P restores the sum within the bounds. Here t is how many epochs are over,
+    `LossMoment.time`, so that with a milestone at 30 epoch 30, counted from 0, is the first with its weights.
 
     Args:
-        milestones: Weights for each component, by the step from which on they hold. The first is 1 at the earliest:
+        milestones: Weights for each component, by the epoch from which on they hold. The first is 1 at the earliest:
             what holds before are the weights that the loss was made with.
-        step_size: After how many steps each component's weight is multiplied by its *gamma*, again and again.
+        step_size: After how many epochs each component's weight is multiplied by its *gamma*, again and again.
         gamma: A factor of at least 0 for each component.
         keep_sum: Whether weights of *milestones* must have the sum of the base weights.
         min_weight, max_weight: Bounds of what comes of *gamma*.
@@ -95,7 +95,7 @@ class StepSchedule:
             self._bounds.require_room(base)
 
     def decide(self, moment: LossMoment) -> dict[str, float]:
-        """Return the weights at this step.
+        """Return the weights at this time.
 
         Raises:
             LossConfigError: If it is the first step, and all milestones have the base weights.
@@ -107,9 +107,9 @@ class StepSchedule:
             )
             raise LossConfigError(msg)
         if self.gamma is None or self.step_size is None:
-            passed = bisect.bisect_right(list(self._table), moment.step)
+            passed = bisect.bisect_right(list(self._table), moment.time)
             return {name: float(one) for name, one in [moment.base, *self._table.values()][passed].items()}
-        times = moment.step // self.step_size
+        times = moment.time // self.step_size
         if times == 0:
             return dict(moment.base)
         top = max(self.gamma.values())  # all factors over the greatest: no power overflows, and P cancels it
@@ -123,7 +123,7 @@ class StepSchedule:
         return plain_options(self)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the step and the base weights are all there is to know."""
+        """Return nothing: the time and the base weights are all there is to know."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -149,11 +149,11 @@ class StepSchedule:
 def _read_table(table: object) -> dict[int, Mapping[str, float]]:
     """Return *table* by step, in order."""
     if not isinstance(table, Mapping) or not table:
-        msg = f"milestones is {table!r}; give weights by step: {EXAMPLE}"
+        msg = f"milestones is {table!r}; give weights by epoch: {EXAMPLE}"
         raise LossConfigError(msg)
     read = {_read_step(key): weights for key, weights in table.items()}
     if len(read) < len(table):
-        msg = f"milestones are at {list(table)}, one of them twice; give each step once"
+        msg = f"milestones are at {list(table)}, one of them twice; give each epoch once"
         raise LossConfigError(msg)
     return dict(sorted(read.items()))
 

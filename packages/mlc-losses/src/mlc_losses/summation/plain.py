@@ -149,7 +149,8 @@ def _cost_sigmoid(voxels: Voxels, term: VoxelTerm) -> tuple[Tensor, ...]:
         least = torch.finfo(x.dtype).eps
         p = x.clamp(least, 1 - least)
         log_p, log_q = torch.log(p), torch.log1p(-p)
-    foreground, background = -t * log_p, (t - 1) * log_q
+    # chosen, not multiplied: 0 times infinity is NaN where a logit is infinite, and right
+    foreground, background = torch.where(t > 0, -t * log_p, 0), torch.where(t < 1, (t - 1) * log_q, 0)
     if term.gamma:
         # exp(gamma·log q), not q**gamma: where q is 0 the derivative of the power is infinite for a gamma below 1
         foreground = foreground * torch.exp(term.gamma * log_q)

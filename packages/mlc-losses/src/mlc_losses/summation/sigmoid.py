@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -94,7 +95,10 @@ class SigmoidKernel:
     def _sum_cross_entropy(self, x: Tensor, p: Tensor, t: Tensor, bits: Tensor | None, spare: Tensor) -> Tensor:
         """Return `Σ max(x, 0) - t·x + log(1 + exp(-|x|))`, `(b, C)`."""
         sums = erase(torch.clamp_min(x, 0, out=spare).addcmul_(x, t, value=-1), bits).sum(-1)
-        if x.device.type == "cpu" and min(sums.flatten().tolist()) > HARD * x.shape[-1]:
+        found = sums.flatten().tolist() if x.device.type == "cpu" else [0.0]
+        if not math.isfinite(sum(found)):  # infinite logits may be right
+            sums = erase(_measure_exactly(x, t), bits).sum(-1)
+        if min(found) > HARD * x.shape[-1]:
             one = self.scratch.full(1, (), x, self.dtype)
             return sums.sub_(_sum_logarithms(torch.maximum(torch.sub(one, p, out=spare), p, out=spare)))
         torch.abs(x, out=spare).mul_(-LOG2_E)
@@ -129,6 +133,11 @@ def differentiate_region(term: RegionTerm, slope: Tensor, p: Tensor, t: Tensor, 
         # where p has reached t = 1 the comparison is false, but there the derivative of the sigmoid is 0
         scale(torch.lt(p, t, out=out) if soft else t, overlap, size, out)
     torch.ops.aten.sigmoid_backward.grad_input(out, p, grad_input=out)
+
+
+def _measure_exactly(x: Tensor, t: Tensor) -> Tensor:
+    """Return `max(x, 0) - t·x`, 0 where an infinite logit is right."""
+    return torch.where(t < 1, (1 - t) * x.clamp_min(0), 0) + torch.where(t > 0, t * x.neg().clamp_min(0), 0)
 
 
 def _sum_logarithms(q: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CLASSES", "SoftmaxKernel"]
 
-CLASSES = 256
-"""How many class numbers fit into the bytes that they are compared as."""
+CLASSES = 255
+"""How many class numbers fit into the bytes that they are compared as, beside one for what is no class."""
 
 FEW = 8
 """Up to how many classes it is faster to add one after the other than to sum over an axis with a stride."""
@@ -34,6 +34,10 @@ LIKELY = 2.0**-30
 
 HARD = 1 / 32
 """What a voxel costs on average from where on the rounding of probabilities next to 1 does not show."""
+
+
+ODD = (torch.int8, torch.uint16, torch.uint32, torch.uint64)
+"""Dtypes that cannot be compared with 255, or not at all."""
 
 
 class SoftmaxKernel:
@@ -103,6 +107,8 @@ class SoftmaxKernel:
         p, t = self._read(block, bits, out if working else None, filled=kept)
         of = dict(zip(self.terms, slopes, strict=True))
         if self.region is None and self.voxel == VoxelTerm():
+            if not block.hard:  # what is of no class costs nothing
+                p.mul_(self._read_labels(block) < p.shape[1])
             erase(p.sub_(t).mul_(of[self.voxel][0, ..., None]), bits)
         else:
             y = self.scratch.take("spare", p, p.dtype)
@@ -123,12 +129,19 @@ class SoftmaxKernel:
         erase(p, bits)
         t = self.scratch.take("t", block.pred, self.dtype)
         numbers = torch.arange(t.shape[1], dtype=torch.uint8, device=t.device).view(1, -1, 1)
-        return p, erase(torch.eq(self._read_labels(block.target), numbers, out=t), bits)
+        return p, erase(torch.eq(self._read_labels(block), numbers, out=t), bits)
 
-    def _read_labels(self, target: Tensor) -> Tensor:
-        """Return class numbers as bytes, `(b, 1, m)`, which are kept: the gradient wants them again."""
-        place = target.data_ptr()
+    def _read_labels(self, block: Inputs) -> Tensor:
+        """Return class numbers as bytes, `(b, 1, m)`, which are kept: the gradient wants them again.
+
+        What is no class is 255, where nobody has looked and refused it.
+        """
+        place = block.target.data_ptr()
         if place not in self.labels:
+            target = block.target
+            if not block.hard and target.dtype != torch.uint8:
+                target = target.to(torch.int64) if target.dtype in ODD else target
+                target = torch.where((target < 0) | (target > CLASSES), CLASSES, target)
             self.labels[place] = target.to(torch.uint8).unsqueeze(1)
         return self.labels[place]
 
@@ -166,9 +179,10 @@ class SoftmaxKernel:
         """
         tiny = torch.finfo(p.dtype).tiny
         if not _logarithm_serves(right, counted):
-            labels = only_where(counted, block.target.unsqueeze(1), 0).squeeze(1).long()
-            costs = functional.cross_entropy(block.pred.to(p.dtype), labels, reduction="none")
-            costs = erase(costs.unsqueeze(1), bits).squeeze(1)
+            labels = only_where(counted, self._read_labels(block), 0).squeeze(1)
+            known = labels < p.shape[1]
+            costs = functional.cross_entropy(block.pred.to(p.dtype), only_where(known, labels).long(), reduction="none")
+            costs = only_where(known, erase(costs.unsqueeze(1), bits).squeeze(1))
             return costs, torch.expm1(-costs).neg_().clamp_min_(tiny)
         others = torch.addcmul(p, p, t, value=-1, out=self.scratch.take("others", p, p.dtype)).sum(1)
         return torch.log(right).neg_().add_(right - 1).add_(others), others.clamp_min(tiny)

@@ -88,8 +88,9 @@ def _sum_region(term: RegionTerm, voxels: Voxels, count: Tensor) -> Tensor:
 def _sum_voxels(term: VoxelTerm, voxels: Voxels, here: Tensor | None, count: Tensor) -> Tensor:
     """Return `(2, B, K)`."""
     t = voxels.t
-    foreground = t * voxels.log_p * _power(voxels.q, voxels.log_q, term.gamma)
-    background = (1 - t) * voxels.log_q * _power(voxels.p, voxels.log_p, term.gamma)
+    # chosen, not multiplied: 0 times infinity is NaN where a logit is infinite, and right
+    foreground = torch.where(t > 0, t * voxels.log_p, 0) * _power(voxels.q, voxels.log_q, term.gamma)
+    background = torch.where(t < 1, (1 - t) * voxels.log_q, 0) * _power(voxels.p, voxels.log_p, term.gamma)
     if not term.by_class:
         return torch.stack([only_where(here, foreground + background).sum(-1), count])
     present = t.sum(-1)

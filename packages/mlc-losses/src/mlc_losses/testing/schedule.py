@@ -65,9 +65,11 @@ class ScheduleContract:
             scheduler.train_with(torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=0.1))
         return scheduler
 
-    def play(self, scheduler: LossScheduler, run: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-        """Return the weights after each step of *run*."""
-        return [scheduler.step(epoch, told) for epoch, told in enumerate(run)]
+    def play(
+        self, scheduler: LossScheduler, run: Sequence[Mapping[str, float]], *, first: int = 0
+    ) -> list[dict[str, float]]:
+        """Return the weights after each step of *run*, whose first epoch is *first*."""
+        return [scheduler.step(epoch, told) for epoch, told in enumerate(run, first)]
 
     def test_weights_are_weights(self, schedule: LossSchedule) -> None:
         """Whatever the run, every component has a finite weight within bounds, and the loss has the same."""
@@ -106,7 +108,7 @@ class ScheduleContract:
             told = dict.fromkeys(names, 1.0)
             before = scheduler.state_dict()
             after = [scheduler.step(len(run), {**told, data.draw(st.sampled_from(names)): bad}), scheduler.state_dict()]
-            expected = {**before, "t": before["t"] + 1, "skipped": before["skipped"] + 1}
+            expected = {**before, **{key: before[key] + 1 for key in ("t", "time", "skipped")}}
 
             assert after == [before["w"], expected]
 
@@ -137,7 +139,7 @@ class ScheduleContract:
             whole, stopped, resumed = (self.begin(schedule) for _ in range(3))
             before = self.play(stopped, run[:stop])
             resumed.load_state_dict(travel(stopped.state_dict()))
-            after = self.play(resumed, run[stop:])
+            after = self.play(resumed, run[stop:], first=stop)
 
             assert before + after == self.play(whole, run)
             assert resumed.state_dict() == whole.state_dict()
@@ -163,7 +165,7 @@ class ScheduleContract:
             state = {name: one for name, one in before.items() if name != key}
 
             with pytest.raises(LossConfigError):
-                scheduler.load_state_dict({name: 7 if name == "t" else one for name, one in state.items()})
+                scheduler.load_state_dict({name: 7 if name in {"t", "time"} else one for name, one in state.items()})
             assert scheduler.state_dict() == before
 
     def test_options_are_copies(self, schedule: LossSchedule) -> None:
