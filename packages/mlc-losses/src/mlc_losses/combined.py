@@ -241,10 +241,16 @@ class CombinedLoss(SegmentationLoss):
 
     def _shield(self, name: str, values: Tensor) -> Tensor:
         """Return *values* such that a component whose weight is 0 gives them no gradient, whatever its own would be."""
-        weight = self._weight(name)
-        if self._learnt or (weight.device.type == "cpu" and not torch.compiler.is_compiling() and weight.item()):
+        if self._is_on(name):
             return values
-        return torch.where(weight.to(values.device) == 0, values.detach(), values)
+        return torch.where(self._weight(name).to(values.device) == 0, values.detach(), values)
+
+    def _is_on(self, name: str) -> bool:
+        """Return whether the weight is not 0, and can be seen not to be without waiting or breaking a graph."""
+        weight = self._weight(name)
+        return self._learnt or (
+            weight.device.type == "cpu" and not torch.compiler.is_compiling() and bool(weight.item())
+        )
 
     def _measure(self, inputs: Inputs, share: float) -> Sequence[Tensor]:
         """Return the unweighted value of each component."""
@@ -283,7 +289,7 @@ class CombinedLoss(SegmentationLoss):
         weighted = []
         for name, value in zip(self._names, values, strict=True):
             weight = self._weight(name).to(value.dtype, copy=True)  # the buffer may be written before the backward pass
-            weighted.append(weight * torch.where(weight == 0, 0, value))
+            weighted.append(weight * (value if self._is_on(name) else torch.where(weight == 0, 0, value)))
         return weighted
 
     def _cost_of_learning(self) -> Tensor | None:
