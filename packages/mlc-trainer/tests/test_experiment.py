@@ -367,7 +367,7 @@ def test_loss_that_is_not_finite_keeps_nothing_after_the_last_good_step(configur
     frequent = {"save_strategy": "interval", "strategy_options": {"every": 1, "unit": "steps"}}
     config = configure(data={"factory": "tiny:Poisoned", "batch_size": 1, "shuffle": False}, checkpoints={**frequent})
     with pytest.raises(
-        NonFiniteLossError, match="the training loss of epoch 1 is nan; the last checkpoint is from before"
+        NonFiniteLossError, match="the training loss of epoch 1 is nan by step 6; the last checkpoint is from before"
     ):
         ExperimentManager(config, run_dir).run()
     experiment = ExperimentManager.load_latest_model(run_dir)
