@@ -192,7 +192,9 @@ class Shelf:
 
     def missing(self, *, what: str) -> CheckpointNotFoundError:
         """Return the error that no checkpoint *what*, and those that there are."""
-        names = ", ".join(one.name for one in self.index.saved) or "none"
-        lines = [f"no checkpoint in {self.storage.location('')} {what}; there are: {names}"]
+        names, place = ", ".join(one.name for one in self.index.saved), self.storage.location("")
+        lines = [
+            f"no checkpoint in {place} {what}; there are: {names}" if names else f"no checkpoint is in {place} yet"
+        ]
         lines += [f"  {name} is damaged: {error}" for name, error in self.index.damaged.items()]
         return CheckpointNotFoundError("\n".join(lines))

@@ -8,6 +8,7 @@ import math
 import os
 import traceback
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
@@ -222,8 +223,7 @@ def _initialize(device: str) -> None:
             raise ConfigError(msg)
         torch.cuda.set_device(own)
         backend = "cpu:gloo,cuda:nccl"
-    import torch._dynamo  # DistributedDataParallel does, and imported after the group is made it holds it for ever
-
+    import_module("torch._dynamo")  # as DistributedDataParallel does; after the group is made, it holds it for ever
     try:
         store, rank, size = next(rendezvous("env://"))
         # torchrun keeps one store over its restarts, and addresses of processes that died would be found in it
