@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -102,7 +102,7 @@ class StopRequest:
             yield item
 
     def _hear(self, number: int, _: FrameType | None) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if number == signal.SIGINT and self._interrupted_at is not None and now - self._interrupted_at > ONE_PRESS:
             raise KeyboardInterrupt
         again, self.signal = bool(self.signal), number
