@@ -130,9 +130,8 @@ class ExperimentManager:
                 run=self._run_id,
                 world=world,
             )
-            self._observers += tuple(make_observers(config.callbacks, config.trackers))
-            if not world.is_first:
-                self._observers = ()
+            following = tuple(make_observers(config.callbacks, config.trackers))
+            self._observers = (*self._observers, *following) if world.is_first else ()
             self._stop.agree, self._stop.speaks = world.highest, world.is_first
             self._stopping = None if config.early_stopping is None else EarlyStopping(config.early_stopping)
             self._saving = RunCheckpoints(
@@ -368,7 +367,7 @@ class ExperimentManager:
             del error  # its traceback holds this frame, and with it the loaders and their processes
 
     def _train(self, total: int) -> dict[str, float]:
-        loop = Loop(
+        return Loop(
             self.config,
             self.engine,
             training=self._training,
@@ -378,8 +377,7 @@ class ExperimentManager:
             stopping=self._stopping,
             stop=self._stop,
             observers=self._observers,
-        )
-        return loop.train(total)
+        ).train(total)
 
     def _measure_validation(self, batches: Iterable[Sequence[Tensor]]) -> dict[str, float]:
         return self._measure(batches, length_of=self._validation.length_of)
