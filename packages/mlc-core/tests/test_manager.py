@@ -141,8 +141,8 @@ def test_summary_and_paths(tmp_path):
     assert beside.get_best_checkpoint_path() is beside.get_latest_checkpoint_path() is None
     for miss, what in (
         (lambda: manager.get_checkpoint_path(epoch=7), "is of epoch 7; there are: epoch_1, epoch_2"),
-        (lambda: manager.get_checkpoint_path("absent"), "has a number for a monitored metric; there are: none"),
-        (lambda: beside.load_checkpoint(), "is there yet; there are: none"),
+        (lambda: manager.get_checkpoint_path("absent"), "has a number for a monitored metric: there is none yet"),
+        (lambda: beside.load_checkpoint(), "can be loaded: there is none yet"),
         (lambda: beside.load_checkpoint("best"), "has a number for a monitored metric"),
         (lambda: manager.load_checkpoint("epoch_9"), "is called 'epoch_9'; there are: epoch_1, epoch_2"),
     ):
@@ -664,7 +664,9 @@ def test_nothing_valid_left_is_corrupt(tmp_path):
 
     for epoch in (1, 2):
         (tmp_path / "unet" / f"epoch_{epoch}" / "manifest.json").write_text("{}")
-    with pytest.raises(CorruptCheckpointError, match=r"is there yet; there are: none\n +epoch_\d is damaged"):
+    with pytest.raises(
+        CorruptCheckpointError, match=r"can be loaded: there is none that is whole\n +epoch_\d is damaged"
+    ):
         manager.load_checkpoint()
     with pytest.raises(CorruptCheckpointError, match="cannot be believed: its digest does not match"):
         manager.load_checkpoint("epoch_1")

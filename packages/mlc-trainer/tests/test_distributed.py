@@ -17,6 +17,7 @@ from ranks import Fate, gang
 from tiny import Blobs  # of the lab, which the tests' configurations name
 
 from mlc_core import StateError, open_checkpoint
+from mlc_hooks.cli import main
 from mlc_trainer import (
     ConfigError,
     ExperimentManager,
@@ -400,6 +401,21 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(rank, configure, tmp
     assert [0, 0] == gang(2, train_until(config, run_dir, {}))
 
     assert bits(run_dir) == bits(other)
+
+
+@pytest.mark.parametrize("error", [False, True])
+def test_the_threads_that_speak_with_others_end_before_python_does(error, config_file, tmp_path):
+    """One that still held a tensor then would abort a process that has done its work; after an error, too."""
+    settings = ["--set", "optimizer.options.lr=1e30"] if error else []
+    words = ["train", str(config_file()), "--run-dir", str(tmp_path / "run"), *settings]
+
+    def work(_):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert int(error) == (ended.value.code or 0)
+        assert not any("gloo" in one.read_text() for one in Path("/proc/self/task").glob("*/comm"))
+
+    assert [0, 0] == gang(2, work)
 
 
 def test_one_process_writes_and_tells(configure, tmp_path, watcher):

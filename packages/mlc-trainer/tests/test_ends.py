@@ -45,18 +45,74 @@ def send(number, step, moment="step_ended"):
 # ---------------------------------------------------------------------- signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_signal_saves_at_the_next_step_and_the_rest_is_the_same(number, step, configure, run_dir, watcher, whole, bits):
     """Where training stands is on disk before the process ends; steps 3 is the last of an epoch."""
     experiment = ExperimentManager(configure(), run_dir, observers=[watcher(**send(number, step))])
+    before = signal.getsignal(number)
     with pytest.raises(PreemptedError, match=f"{number.name} came and training stopped at step {step}") as caught:
         experiment.run()
     latest = open_checkpoint(run_dir / "checkpoints/model/latest").saved
 
     assert (step, 128 + number) == (latest.step, caught.value.exit_status)
-    assert signal.SIG_DFL == signal.getsignal(number)
+    assert before == signal.getsignal(number)
     ExperimentManager.from_run(run_dir).resume_training()
+    assert whole() == bits(run_dir)
+
+
+def test_second_interrupt_does_not_wait(configure, run_dir, watcher, monkeypatch, capfd):
+    """The first says what it waits for; one that a launcher passes on in the same moment is no second one."""
+    seconds = iter([10.0, 10.1, 12.0])
+    monkeypatch.setattr("mlc_trainer.signals.monotonic", lambda: next(seconds))
+    heard = []
+
+    def press(position):
+        if position.step == 4:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+                heard.append(capfd.readouterr().err)
+
+    with pytest.raises(KeyboardInterrupt):
+        ExperimentManager(configure(), run_dir, observers=[watcher(step_ended=press)]).run()
+
+    assert [True, False] == ["once more ends it at once" in one for one in heard]
+    assert 3 == open_checkpoint(run_dir / "checkpoints/model/latest").saved.step
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_a_run_is_set_up(number, configure, run_dir, monkeypatch, whole, bits):
+    """Nothing is waited for, nothing is written, and nobody is told to resume what never began."""
+    import tiny
+
+    def strike(_):
+        os.kill(os.getpid(), number)
+        pytest.fail("it went on")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.Blobs, "validation", strike)
+        with pytest.raises(
+            PreemptedError, match=f"{number.name} came before training began; there is nothing"
+        ) as caught:
+            ExperimentManager(configure(), run_dir).run()
+    assert (128 + number, False) == (caught.value.exit_status, run_dir.exists())
+    ExperimentManager(configure(), run_dir).run(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.Blobs, "validation", strike)
+        with pytest.raises(PreemptedError, match="came before training went on; resume it again"):
+            ExperimentManager(configure(), run_dir).resume_training()
+
+    ExperimentManager.from_run(run_dir).resume_training()
+    assert whole(training={"num_epochs": 3})[0]["model.safetensors"] == bits(run_dir)[0]["model.safetensors"]
+
+
+def test_signal_before_the_first_step_leaves_nothing_to_resume(configure, run_dir, watcher, whole, bits):
+    """It is started again, in the same directory."""
+    strike = watcher(run_started=lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(PreemptedError, match="stopped before its first step; there is nothing to resume yet"):
+        ExperimentManager(configure(), run_dir, observers=[strike]).run()
+
+    ExperimentManager(configure(), run_dir).run()
     assert whole() == bits(run_dir)
 
 
@@ -84,17 +140,18 @@ def test_signal_while_it_is_measured(configure, run_dir, monkeypatch, whole, bit
 
 
 @pytest.mark.slow
-def test_command_that_is_told_to_end_says_so_by_its_status(start, config_file, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_command_that_is_told_to_end_says_so_by_its_status(number, start, config_file, tmp_path):
     """No script takes it for finished, and `mlc resume` goes on."""
     table = {"training": {"num_epochs": 400}}
     with start("train", config_file(**table), "--run-dir", tmp_path / "run") as child:
         while not (tmp_path / "run/checkpoints/model/latest").exists():
             assert child.poll() is None
-        child.send_signal(signal.SIGTERM)
+        child.send_signal(number)
         _, told = child.communicate(timeout=60)
 
-    assert 143 == child.returncode
-    assert "Error: SIGTERM came and training stopped at step" in told
+    assert 128 + number == child.returncode
+    assert f"Error: {number.name} came and training stopped at step" in told
 
 
 # ---------------------------------------------------------------------- errors
@@ -136,6 +193,23 @@ def test_error_in_the_middle_of_a_step_is_not_saved(configure, run_dir, monkeypa
 
 
 # ---------------------------------------------------------------------- what is not finite
+
+
+def test_run_stops_at_the_batch_that_is_not_finite(configure, run_dir):
+    """Not at the end of its epoch: on a CPU at once."""
+    experiment = ExperimentManager(configure(data=POISONED), run_dir)
+    with pytest.raises(NonFiniteLossError, match="the training loss of epoch 1 is nan by step 6;"):
+        experiment.run()
+
+    assert 5 == experiment.engine.position.step
+
+
+def test_run_on_an_accelerator_stops_at_the_next_logged_step(configure, run_dir):
+    """Where to look means to wait for the device, which is done there anyway."""
+    experiment = ExperimentManager(configure(data=POISONED, training={"log_every": 4}), run_dir).setup()
+    experiment.engine._means.at_once = False  # as it is elsewhere; no other device is here
+    with pytest.raises(NonFiniteLossError, match="the training loss of epoch 1 is nan by step 8;"):
+        experiment.run()
 
 
 def test_batch_that_is_not_finite_can_be_skipped(configure, run_dir):

@@ -33,6 +33,7 @@ from mlc_trainer import (
 from mlc_trainer.config_files import as_data
 from mlc_trainer.directory import RunDirectory
 from mlc_trainer.observers import metrics_of
+from mlc_trainer.summary import as_floats
 
 SCHEDULE = {"name": "OneCycleLR", "options": {"max_lr": 0.05}}
 
@@ -367,7 +368,7 @@ def test_loss_that_is_not_finite_keeps_nothing_after_the_last_good_step(configur
     frequent = {"save_strategy": "interval", "strategy_options": {"every": 1, "unit": "steps"}}
     config = configure(data={"factory": "tiny:Poisoned", "batch_size": 1, "shuffle": False}, checkpoints={**frequent})
     with pytest.raises(
-        NonFiniteLossError, match="the training loss of epoch 1 is nan; the last checkpoint is from before"
+        NonFiniteLossError, match="the training loss of epoch 1 is nan by step 6; the last checkpoint is from before"
     ):
         ExperimentManager(config, run_dir).run()
     experiment = ExperimentManager.load_latest_model(run_dir)
@@ -703,13 +704,29 @@ def test_observer_that_fails_at_the_beginning_ends_the_run(configure, run_dir, w
         (
             {"data": {"factory": "tiny:Blobs", "options": {"length": 3}, "drop_last": True}},
             ConfigError,
-            "3 samples make no",
+            "3 training samples make no batch of 4; add data or lower data.batch_size",
         ),
         ({"data": {"factory": "tiny:Odd", "options": {"what": "stream"}}}, ConfigError, "has no length or no items"),
         (
             {"data": {"factory": "tiny:Odd", "options": {"what": "nothing"}}},
             ConfigError,
-            "0 samples make no batch of 8",
+            "0 training samples make no batch of 8; add data$",
+        ),
+        (
+            {"data": {"factory": "tiny:Odd", "options": {"what": "unmeasured"}}},
+            ConfigError,
+            "0 validation samples make no batch of 8; add data$",
+        ),
+        ({"model": {"factory": "tiny:Bare"}}, ConfigError, "tiny:Bare has no parameters to train: its constructor"),
+        (
+            {"optimizer": {"name": "SGD", "options": {"lr": "fast"}}},
+            ConfigError,
+            "optimizer.options.lr = 'fast' is a text and must be a number, as 1e-3",
+        ),
+        (
+            {"scheduler": {"name": "StepLR", "options": {"step_size": 0}}},
+            ConfigError,
+            "scheduler.options.step_size = 0 must be more than 0",
         ),
         ({"optimizer": {"name": "AdamV"}}, FactoryError, r"'torch.optim' has no 'AdamV'. Did you mean"),
         ({"optimizer": {"name": "a b"}}, FactoryError, "or be a name in torch.optim"),
@@ -749,6 +766,30 @@ def test_dataset_that_gives_no_pairs_is_refused_at_the_first_step(configure, run
     config = configure(data={"factory": "tiny:Odd", "options": {"what": "triples"}})
     with pytest.raises(ConfigError, match="a batch is 3 parts; a dataset must give pairs of input and target"):
         ExperimentManager(config, run_dir).run()
+
+
+def test_dataset_that_gives_no_tensors_is_refused_at_the_first_step(configure, run_dir):
+    """With what it gives."""
+    config = configure(data={"factory": "tiny:Odd", "options": {"what": "lists"}})
+    with pytest.raises(ConfigError, match="the input of a batch is a list and must be a tensor"):
+        ExperimentManager(config, run_dir).run()
+
+
+def test_metric_that_is_no_number_is_named(configure, run_dir):
+    """Wherever numbers are asked for: a text is none, nor is a tensor of several."""
+    with pytest.raises(ConfigError, match="the metric 'mood' is 'good', and must be one number"):
+        ExperimentManager(configure(metrics={"factory": "tiny:Wordy"}), run_dir).run()
+    with pytest.raises(ConfigError, match=r"the metric 'val_x' is a tensor \(2,\), and must be one number"):
+        as_floats({"val_x": torch.zeros(2)})
+
+
+def test_run_without_a_directory_lies_among_runs_by_its_name(configure, tmp_path, monkeypatch):
+    """As the command would have it."""
+    monkeypatch.chdir(tmp_path)
+    config = configure(model={"factory": "tiny:Net", "name": "blobs"}, training={"num_epochs": 1})
+    ExperimentManager(config).run()
+
+    assert (tmp_path / "runs/blobs/checkpoints/blobs/epoch_1").is_dir()
 
 
 def test_automatic_device_is_the_cpu_where_there_is_no_other(configure, monkeypatch):

@@ -67,6 +67,38 @@ def test_inputs_of_another_shape_are_refused(manager):
         manager.predict(torch.tensor(1.0))
 
 
+def test_model_is_had_by_calling_the_manager(trained, manager, configure):
+    """Of a run, or of a model at hand and what describes it; nothing else is guessed."""
+    assert ModelManager(trained).evaluate() == ModelManager(experiment_dir=trained).evaluate() == manager.evaluate()
+    own = ModelManager(model=manager.model, config=manager.config)
+    assert own.evaluate() == manager.evaluate()
+    assert own.location is None
+    for wrong in ({}, {"model": manager.model}, {"experiment_dir": trained, "config": manager.config}):
+        with pytest.raises(ConfigError, match="is of experiment_dir, or of model and config together"):
+            ModelManager(**wrong)
+
+
+def test_other_metrics_are_measured_if_asked(manager):
+    """Instead of the run's own; the loss is measured all the same."""
+    from tiny import Accuracy
+
+    found = manager.evaluate(metrics=Accuracy)
+
+    assert {"val_accuracy", "val_loss"} <= set(found)
+    assert "val_dice" not in found
+
+
+def test_prediction_is_in_the_precision_that_was_measured_in(configure, tmp_path):
+    """Half of the digits, as in training, and float32 for whoever takes it."""
+    ExperimentManager(configure(training={"precision": "bf16", "num_epochs": 1}), tmp_path).run()
+    manager, inputs = ModelManager(tmp_path), torch.randn(2, 1, 8, 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = manager.model(inputs)
+
+    assert torch.bfloat16 == expected.dtype
+    assert torch.equal(expected.float(), manager.predict(inputs))
+
+
 def test_evaluation_is_what_the_manifest_says(manager):
     """Number by number, to the bit."""
     assert manager.evaluate() == {name: one for name, one in manager.saved.metrics.items() if name.startswith("val_")}

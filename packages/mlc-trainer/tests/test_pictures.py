@@ -52,6 +52,18 @@ def test_predictions_beside_the_truth(tmp_path):
     assert 10_000 < path.stat().st_size < 1_000_000
 
 
+@pytest.mark.parametrize(("logit", "shade"), [(9.0, 1.0), (-9.0, 0.0)])
+def test_a_mask_of_one_value_has_its_own_colour(logit, shade, tmp_path, monkeypatch):
+    """What is found everywhere is white, and what is found nowhere is black, whatever else is in the picture."""
+    figures = []
+    monkeypatch.setattr("mlc_trainer.pictures._save", lambda figure, _: figures.append(figure))
+    image, truth = torch.rand(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
+    draw_predictions(image, truth, torch.full((1, 1, 4, 4), logit), tmp_path / "one.png", classes=("one",))
+    _, real, found, _ = (axes.images[0] for axes in figures[0].axes)
+
+    assert (1.0, shade) == tuple(float(one.norm(one.get_array()).max()) for one in (real, found))
+
+
 def test_missing_matplotlib_is_said(tmp_path, monkeypatch):
     """With what to install."""
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -30,9 +30,20 @@ def test_python_blocks_run(readme, tmp_path, monkeypatch, capsys):
     assert re.match(r"validation loss 0\.\d{3}\nepoch 1: 0\.001\n", capsys.readouterr().out)
 
 
+def test_first_configuration_is_whole(readme, tmp_path, monkeypatch, mlc):
+    """It can be typed in, and the first command works."""
+    monkeypatch.chdir(tmp_path)
+    text, _ = re.findall(r"^```toml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    (tmp_path / "brain.toml").write_text(text)
+    done = mlc("train", "brain.toml", "--set", "training.num_epochs=1", "--set", "optimizer.options.lr=1e-3", "--json")
+
+    assert {"val_dice_grey", "val_dice_white"} <= set(done.json["metrics"])
+    assert (tmp_path / "runs/brain/checkpoints/brain-tissue/epoch_1").is_dir()
+
+
 def test_configuration_shows_every_setting(readme, tmp_path):
     """It can be read, and there is no key that it does not show."""
-    (text,) = re.findall(r"^```toml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    _, text = re.findall(r"^```toml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     (tmp_path / "shown.toml").write_text(text)
     config = read_config(tmp_path / "shown.toml")
     tables = re.findall(r"^\[\[?(\w+)\]", text, re.MULTILINE)

@@ -15,6 +15,7 @@ from mlc_trainer import ExperimentManager
 from mlc_trainer.charts import Chart, Line, ticks
 from mlc_trainer.markup import Markup, plain, tag
 from mlc_trainer.report import render_report
+from mlc_trainer.report_charts import charts_of
 from mlc_trainer.runs import read_run
 from mlc_trainer.settings import settings_of
 from mlc_trainer.timeline import Curve, EpochRecord, Restart, Timeline
@@ -143,6 +144,25 @@ def test_long_run_is_folded(trained):
 
 
 TEXTS = st.sampled_from([HOSTILE, "]]>", "<!--", "\x00\ud800", "&lt;b&gt;"]) | st.text(max_size=12)
+
+
+def test_a_rate_that_was_seldom_logged_is_drawn_over_epochs(trained):
+    """Three epochs are three points; the one step that was logged would be a dot on an axis of its own."""
+    run = read_run(trained)
+    seldom = attrs.evolve(run.timeline, steps=run.timeline.steps[:1])
+    (chart,) = (one for one in charts_of(attrs.evolve(run, timeline=seldom)) if one.title == "Learning rate")
+    (often,) = (one for one in charts_of(run) if one.title == "Learning rate")
+
+    assert [1.0, 2.0, 3.0] == [place for place, _ in chart.lines[0].curve.points]
+    assert len(run.timeline.steps) == len(often.lines[0].curve.points)
+
+
+def test_legend_names_only_marks_that_are_there():
+    """A restart before the first point is not in the picture."""
+    line = Line(curve=Curve("loss", [(1.0, 0.5), (2.0, 0.4)]), label="loss")
+    charts = [Chart(title="Loss", lines=[line], marks=[(place, "from a checkpoint")]) for place in (0.5, 1.5)]
+
+    assert [False, True] == ["resumed" in plain(chart.draw()) for chart in charts]
 
 
 @given(

@@ -151,6 +151,14 @@ def test_plot_draws_several_runs(mlc, several, tmp_path, suffix, start):
     assert output.read_bytes().startswith(start)
 
 
+def test_picture_lies_in_the_run_unless_said(trained_copy, mlc):
+    """Called as what is drawn."""
+    done = mlc("runs", "plot", trained_copy)
+
+    assert f"wrote {trained_copy}/val_loss.png: val_loss of copy" in done.out
+    assert (trained_copy / "val_loss.png").is_file()
+
+
 def test_plot_marks_restarts(mlc, several, trained_copy, tmp_path):
     """With a line; what the names hold is not read as a formula."""
     ExperimentManager.from_run(trained_copy).resume_training(1)

@@ -150,7 +150,7 @@ class Shelf:
             raise self.missing(what="has a number for a monitored metric")
         chosen = self.index.latest if pointer == "latest" or self.best is None else self.best
         if chosen is None:
-            nothing = self.missing(what="is there yet")
+            nothing = self.missing(what="can be loaded")
             raise CorruptCheckpointError(str(nothing)) if self.index.damaged else nothing
         others = [one for one in reversed(self.index.saved) if one.id != chosen.id]
         return (CheckpointReader(self.storage, one) for one in (chosen, *others))
@@ -192,7 +192,8 @@ class Shelf:
 
     def missing(self, *, what: str) -> CheckpointNotFoundError:
         """Return the error that no checkpoint *what*, and those that there are."""
-        names = ", ".join(one.name for one in self.index.saved) or "none"
-        lines = [f"no checkpoint in {self.storage.location('')} {what}; there are: {names}"]
+        names, place = ", ".join(one.name for one in self.index.saved), self.storage.location("")
+        none = ": there is none yet" if not self.index.damaged else ": there is none that is whole"
+        lines = [f"no checkpoint in {place} {what}" + (f"; there are: {names}" if names else none)]
         lines += [f"  {name} is damaged: {error}" for name, error in self.index.damaged.items()]
         return CheckpointNotFoundError("\n".join(lines))

@@ -101,8 +101,8 @@ def make_training_batches(
 ) -> Batches:
     """Return the batches to train on, of each the samples of this process."""
     order = {"shuffle": config.shuffle, "drop_last": config.drop_last}
-    cut = Cut(accumulate, world.rank, world.size)
-    return Batches(data.training(), **order, cut=cut, **_loading(config, seed=seed, device=device))
+    cut, how = Cut(accumulate, world.rank, world.size), _loading(config, seed=seed, device=device)
+    return Batches(data.training(), **order, name="training", cut=cut, **how)
 
 
 def make_validation_batches(
@@ -110,7 +110,8 @@ def make_validation_batches(
 ) -> Batches:
     """Return the batches to measure on: all of them, in the order of the data, of each the samples of this process."""
     cut = Cut(1, world.rank, world.size)
-    return Batches(data.validation(), shuffle=False, cut=cut, **_loading(config, seed=seed, device=device))
+    how = _loading(config, seed=seed, device=device)
+    return Batches(data.validation(), shuffle=False, name="validation", cut=cut, **how)
 
 
 def _loading(config: DataConfig, *, seed: int, device: torch.device) -> dict[str, Any]:
@@ -193,6 +194,14 @@ def make_engine(
     kind = find_class(config.optimizer.name, within="torch.optim", base=torch.optim.Optimizer)
     check_step(kind)
     parameters = [one for one in model.parameters() if one.requires_grad]
+    if not parameters:
+        why = "all have requires_grad = False" if list(model.parameters()) else "its constructor assigns none"
+        msg = f"{config.model.factory} has no parameters to train: {why}; give the optimizer something to move"
+        raise ConfigError(msg)
+    rate = config.optimizer.options.get("lr")
+    if isinstance(rate, str):
+        msg = f"optimizer.options.lr = {rate!r} is a text and must be a number, as 1e-3"
+        raise ConfigError(msg)
     options = with_fused(kind, config.optimizer.options, training.fused, device)
     optimizer = build(kind, parameters, options=options)
     loss, moved = make_loss(config.loss, device, world=world)

@@ -58,9 +58,17 @@ class Chart:
         if self.best is not None:
             ring = tag("circle", cx=11, cy=5, r=4, class_="best")
             caption.append(_key(ring, self.best[2]))
-        if self.marks:
+        if self._shown_marks():
             caption.append(_key(tag("path", d="M7 2h8l-4 7z", class_="restart-sign"), "resumed"))
         return tag("figure", tag("figcaption", *caption), self._picture(), class_="chart")
+
+    def _shown_marks(self) -> Sequence[tuple[float, str]]:
+        """Return the marks that lie where the lines do."""
+        places = [place for line in self.lines for place, _ in line.curve.points]
+        if not any(line.curve.numbers for line in self.lines):
+            return []
+        level = _Axis.exactly(places, LEFT, WIDTH - RIGHT)
+        return [(place, word) for place, word in self.marks if level.low <= place <= level.high]
 
     def _picture(self) -> Markup:
         numbers = [value for line in self.lines for value in line.curve.numbers]
@@ -99,12 +107,11 @@ class Chart:
 
     def _marks(self, level: _Axis) -> Sequence[Markup]:
         parts = []
-        for place, word in self.marks:
-            if level.low <= place <= level.high:
-                x = _round(level.at(place))
-                line = tag("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="restart")
-                sign = tag("path", d=f"M{x - 4} {TOP - 4}h8l-4 7z", class_="restart-sign")
-                parts.append(tag("g", tag("title", word), line, sign))
+        for place, word in self._shown_marks():
+            x = _round(level.at(place))
+            line = tag("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="restart")
+            sign = tag("path", d=f"M{x - 4} {TOP - 4}h8l-4 7z", class_="restart-sign")
+            parts.append(tag("g", tag("title", word), line, sign))
         return parts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -25,18 +26,31 @@ __all__ = [
 ]
 
 
-def _at_least(lowest: int) -> Any:
+MOST = 2**53
+"""What counts steps, samples and seconds: more than any machine does, and exact in every number of Python and JSON."""
+MOST_SECONDS = 10**8
+"""Three years, for which a thread can wait; for ever is said by 0 or nothing."""
+MOST_THREADS = 4096
+"""Threads and processes: more than any machine has; for each one asked for, the operating system makes one."""
+
+
+def _between(lowest: int, highest: float = MOST) -> Any:
     def check(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-        if value is not None and value < lowest:
-            msg = f"{attribute.name} = {value} must be {lowest} or more"
+        if value is not None and not lowest <= value <= highest:  # NaN is nowhere
+            way = f"{lowest} or more" if value < lowest else f"from {lowest} to {highest}"
+            msg = f"{attribute.name} = {value} must be {way}"
             raise ConfigError(msg)
 
     return check
 
 
+def _at_least(lowest: int) -> Any:
+    return _between(lowest)
+
+
 def _above_zero(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        msg = f"{attribute.name} = {value} must be more than 0"
+    if value is not None and not 0 < value < math.inf:
+        msg = f"{attribute.name} = {value} must be more than 0{', and finite' if value == math.inf else ''}"
         raise ConfigError(msg)
 
 
@@ -87,10 +101,10 @@ class DataConfig:
     factory: str
     options: Mapping[str, Any] = _options()
     batch_size: int = attrs.field(default=8, validator=_at_least(1))
-    workers: int = attrs.field(default=0, validator=_at_least(0))
+    workers: int = attrs.field(default=0, validator=_between(0, MOST_THREADS))
     shuffle: bool = True
     drop_last: bool = False
-    timeout: float | None = attrs.field(default=300.0, validator=_at_least(0))
+    timeout: float | None = attrs.field(default=300.0, validator=_between(0, MOST_SECONDS))
     """Seconds that a batch may take until it is told where the loader hangs; 0 watches nothing."""
     on_stuck: Literal["report", "stop"] = attrs.field(default="report", validator=_one_of("report", "stop"))
     """Whether to wait on then, or to end the run."""
@@ -193,10 +207,10 @@ class TrainingConfig:
     """How long, on what, from which seed."""
 
     num_epochs: int = attrs.field(validator=_at_least(1))
-    seed: int = attrs.field(default=0, validator=_at_least(0))
+    seed: int = attrs.field(default=0, validator=_between(0, math.inf))
     device: str = "auto"
     """`auto` is CUDA where there is one, else the CPU."""
-    threads: int | None = attrs.field(default=None, validator=_at_least(1))
+    threads: int | None = attrs.field(default=None, validator=_between(1, MOST_THREADS))
     """Threads of one operation on the CPU. Another number gives other bits."""
     clip_norm: float | None = attrs.field(default=None, validator=_above_zero)
     """Scale gradients to this norm where they exceed it."""

@@ -19,7 +19,7 @@ from mlc_trainer.averaging import MeanOfEpochs, average
 from mlc_trainer.distributed import ALONE, Cut
 from mlc_trainer.distributed.wrapping import gathering, rehearse
 from mlc_trainer.errors import NonFiniteLossError, NonFiniteStepError
-from mlc_trainer.means import RunningMeans
+from mlc_trainer.means import ADVICE, RunningMeans
 from mlc_trainer.measure import bind_loss, lay_out, split, take_none
 from mlc_trainer.modes import modes_of, restore_modes
 from mlc_trainer.precision import Precision
@@ -40,7 +40,6 @@ PATIENCE = 10
 """Batches in a row that may be passed over; more of them mean that it is not the batches."""
 REFUSALS = 40
 """Steps in a row that a scaler may refuse: from the largest scale it is halved sixteen times until it is 1."""
-ADVICE = "Lower the learning rate, set training.clip_norm, or look at the data"
 
 
 @attrs.frozen(kw_only=True)
@@ -144,8 +143,9 @@ class Engine:
 
         Raises:
             ConfigError: If it is no pair.
-            NonFiniteLossError: If loss or gradient are not finite in so many batches in a row that it is not the
-                batches; that it can be told, if they are to be passed over, costs waiting for the device.
+            NonFiniteLossError: If the loss is not finite and that is to stop the run: at once on a CPU; elsewhere
+                `check_loss` waits for the device and tells. If batches are to be passed over, which costs waiting for
+                the device: if loss or gradient are not finite in so many in a row that it is not the batches.
             NonFiniteStepError: If they are not finite in one, and the run is to roll back.
         """
         inputs, targets = self._put(batch)
@@ -170,6 +170,8 @@ class Engine:
             self.average.update_parameters(self.model)
         self._in_a_row = 0
         self._means.add(values, length)
+        if self._means.at_once:
+            self.check_loss()
         self._advance()
         return values
 
@@ -308,6 +310,10 @@ class Engine:
         self.position = Position(epoch=self.position.epoch + 1, step=self.position.step)
         self.torn = False
 
+    def check_loss(self) -> None:
+        """Make sure that every loss of this epoch was finite, as `check_finite`, but for the weights."""
+        self._means.require_finite("loss", epoch=self.position.epoch + 1, step=self.position.step + self.torn)
+
     def check_finite(self) -> None:
         """Make sure that this is a state to go on from: asked before every save, because it waits for the device.
 
@@ -316,14 +322,11 @@ class Engine:
         """
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         held = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in weights]
-        if not self._means.is_finite("loss"):
-            what = f"the training loss of epoch {self.position.epoch + 1} is {self._means.means()['loss']}"
-        elif self.world.highest(not torch.stack([one.isfinite().all() for one in held]).all()):
+        self.check_loss()
+        if self.world.highest(not torch.stack([one.isfinite().all() for one in held]).all()):
             what = f"the loss is finite and weights are not, after step {self.position.step}"
-        else:
-            return
-        msg = f"{what}; the last checkpoint is from before. {ADVICE}"
-        raise NonFiniteLossError(msg)
+            msg = f"{what}; the last checkpoint is from before. {ADVICE}"
+            raise NonFiniteLossError(msg)
 
     # ------------------------------------------------------------------ what it is made of
 

@@ -22,11 +22,12 @@ from mlc_trainer.errors import RunError
 from mlc_trainer.loop import Loop
 from mlc_trainer.measure import measure
 from mlc_trainer.models import ModelManager
-from mlc_trainer.observers import Journal, RunRecord
+from mlc_trainer.observers import Journal, RunRecord, tell_end
 from mlc_trainer.precision import Precision
 from mlc_trainer.rates import check_horizon
 from mlc_trainer.resume_report import as_facts
 from mlc_trainer.saving import RunCheckpoints, warn_of_differences
+from mlc_trainer.signals import AGAIN, WENT_ON, StopRequest
 from mlc_trainer.stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class ExperimentManager:
 
     Args:
         config: What the run is made of.
-        run_dir: Where it lies; made when missing.
+        run_dir: Where it lies; made when missing. Default: the name of the model, in `runs`.
         observers: Who else watches, beside the journal.
     """
 
@@ -64,10 +65,13 @@ class ExperimentManager:
     resume_report: ResumeReport | None = None
     """What the last resume came to; None where nothing was resumed yet."""
 
-    def __init__(self, config: ExperimentConfig, run_dir: Path | str, *, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self, config: ExperimentConfig, run_dir: Path | str | None = None, *, observers: Sequence[Observer] = ()
+    ) -> None:
         self.config = config
-        self.directory = RunDirectory(Path(run_dir))
+        self.directory = RunDirectory(Path("runs") / config.model.name if run_dir is None else Path(run_dir))
         self._observers: tuple[Observer, ...] = (Journal(self.directory.journal), *observers)
+        self._stop = StopRequest()
         self._ready = False
 
     # ------------------------------------------------------------------ from a directory
@@ -126,9 +130,9 @@ class ExperimentManager:
                 run=self._run_id,
                 world=world,
             )
-            self._observers += tuple(make_observers(config.callbacks, config.trackers))
-            if not world.is_first:
-                self._observers = ()
+            following = tuple(make_observers(config.callbacks, config.trackers))
+            self._observers = (*self._observers, *following) if world.is_first else ()
+            self._stop.agree, self._stop.speaks = world.highest, world.is_first
             self._stopping = None if config.early_stopping is None else EarlyStopping(config.early_stopping)
             self._saving = RunCheckpoints(
                 self.checkpoints,
@@ -265,31 +269,39 @@ class ExperimentManager:
     def _run(
         self, checkpoint: Path | str | None, *, total: int | None = None, more: int | None = None
     ) -> dict[str, float]:
-        self.setup()
-        with self._world.hold(self.directory.busy):
-            self.resume_report = self._begin(checkpoint)
-            if more is not None:
-                if self._stopping is not None and self._stopping.reason is not None:
-                    msg = f"training ended early: {self._stopping.reason}; begin a run with a larger patience"
-                    raise RunError(msg)
-                total = self.engine.position.epoch + more
-            planned = self.config.training.num_epochs if checkpoint is None else self._read_planned()
-            total = planned if total is None else total
-            self._lay_out(total, max(total, planned))
-            if self.engine.position.epoch < total:
-                take_off_final(self._saving)
-            record = RunRecord(
-                id=self._run_id,
-                directory=self.directory.path,
-                model_name=self.config.model.name,
-                num_epochs=total,
-                batches_per_epoch=len(self._training),
-                **as_facts(self.resume_report),
-                config=as_data(self.config),
-            )
-            metrics = self._watched(record)
-            let_go(self._saving, self.directory.branch_file)
-            return metrics
+        early = f"before training began; {AGAIN}" if checkpoint is None else WENT_ON
+        with self._stop.listening():
+            with self._stop.ending(early):
+                self.setup()
+            with self._world.hold(self.directory.busy):
+                with self._stop.ending(early):
+                    record = self._prepare(checkpoint, total, more)
+                metrics = self._watched(record)
+                let_go(self._saving, self.directory.branch_file)
+                return metrics
+
+    def _prepare(self, checkpoint: Path | str | None, total: int | None, more: int | None) -> RunRecord:
+        """Begin, or go on from *checkpoint*, and write down what is going to be trained."""
+        self.resume_report = self._begin(checkpoint)
+        if more is not None:
+            if self._stopping is not None and self._stopping.reason is not None:
+                msg = f"training ended early: {self._stopping.reason}; begin a run with a larger patience"
+                raise RunError(msg)
+            total = self.engine.position.epoch + more
+        planned = self.config.training.num_epochs if checkpoint is None else self._read_planned()
+        total = planned if total is None else total
+        self._lay_out(total, max(total, planned))
+        if self.engine.position.epoch < total:
+            take_off_final(self._saving)
+        return RunRecord(
+            id=self._run_id,
+            directory=self.directory.path,
+            model_name=self.config.model.name,
+            num_epochs=total,
+            batches_per_epoch=len(self._training),
+            **as_facts(self.resume_report),
+            config=as_data(self.config),
+        )
 
     def _begin(self, checkpoint: Path | str | None) -> ResumeReport | None:
         if checkpoint is None:
@@ -310,7 +322,7 @@ class ExperimentManager:
         report = go_on(self._saving, checkpoint, self.directory.branch_file)
         self.config = self._saving.config
         if self._world.is_first:
-            warn_of_differences(report, depth=4)
+            warn_of_differences(report, depth=5)
         return report
 
     def _read_planned(self) -> int:
@@ -350,20 +362,12 @@ class ExperimentManager:
             error = caught
             raise
         finally:
-            self._tell_end(watching, error)
+            tell_end(watching, self.engine.position, error)
             events.run_ended(record, error)
             del error  # its traceback holds this frame, and with it the loaders and their processes
 
-    def _tell_end(self, watching: Sequence[Observer], error: BaseException | None) -> None:
-        for observer in watching:
-            try:
-                observer.run_ended(self.engine.position, error)
-            except Exception as failure:  # it is over, and the others want to know
-                kind = type(observer).__qualname__
-                log.warning("observer %s failed when told that the run ended: %s", kind, failure, exc_info=failure)
-
     def _train(self, total: int) -> dict[str, float]:
-        loop = Loop(
+        return Loop(
             self.config,
             self.engine,
             training=self._training,
@@ -371,9 +375,9 @@ class ExperimentManager:
             measure=self._measure_validation,
             checkpoints=self._saving,
             stopping=self._stopping,
+            stop=self._stop,
             observers=self._observers,
-        )
-        return loop.train(total)
+        ).train(total)
 
     def _measure_validation(self, batches: Iterable[Sequence[Tensor]]) -> dict[str, float]:
         return self._measure(batches, length_of=self._validation.length_of)

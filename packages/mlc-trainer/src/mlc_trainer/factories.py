@@ -75,6 +75,6 @@ def build(kind: type, *arguments: object, options: Mapping[str, Any]) -> Any:
         return kind(*arguments, **options)
     except MlcError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         msg = f"{kind.__qualname__} does not take {dict(options)}: {error}"
         raise FactoryError(msg) from error

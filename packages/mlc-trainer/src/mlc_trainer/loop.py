@@ -10,7 +10,7 @@ from mlc_trainer.data.watchdog import Watchdog
 from mlc_trainer.errors import ConfigError, NonFiniteLossError, NonFiniteStepError, PreemptedError
 from mlc_trainer.observers.protocol import Monitor
 from mlc_trainer.saving import LATEST_STATE
-from mlc_trainer.signals import StoppedError, StopRequest, name_signal
+from mlc_trainer.signals import AGAIN, StoppedError, name_signal
 from mlc_trainer.under_way import look, settle, take_durable
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlc_trainer.engine import Engine, Position
     from mlc_trainer.observers import Observer
     from mlc_trainer.saving import RunCheckpoints
+    from mlc_trainer.signals import StopRequest
     from mlc_trainer.stopping import EarlyStopping
 
 __all__ = ["Loop"]
@@ -44,6 +45,7 @@ class Loop:
         measure: Returns the metrics of the model over batches.
         checkpoints: Where to save.
         stopping: When it is enough, or None.
+        stop: Whether a signal has come; somebody listens.
         observers: Who watches.
     """
 
@@ -57,6 +59,7 @@ class Loop:
         measure: Callable[[Iterable[Sequence[Tensor]]], dict[str, float]],
         checkpoints: RunCheckpoints,
         stopping: EarlyStopping | None,
+        stop: StopRequest,
         observers: Sequence[Observer],
     ) -> None:
         self._config = config
@@ -68,7 +71,7 @@ class Loop:
         self._stopping = stopping
         self._observers = observers
         self._monitors = [one for one in observers if isinstance(one, Monitor)]
-        self._stop = StopRequest(agree=engine.world.highest)
+        self._stop = stop
         self._dog = Watchdog(timeout=config.data.timeout, on_stuck=config.data.on_stuck)
 
     def train(self, total: int) -> dict[str, float]:
@@ -80,17 +83,16 @@ class Loop:
             NonFiniteLossError: If the loss is NaN or infinite.
             DiskFullError, StorageError: If a checkpoint cannot be written, in the background too.
         """
-        with self._stop.listening():
-            try:
-                while self._engine.position.epoch < total and not self._has_had_enough():
-                    self._train_on()
-                self._settle()
-            except BaseException as error:
-                self._save_before_the_end(error)
-                raise
-            finally:
-                self._training.close()
-                self._validation.close()
+        try:
+            while self._engine.position.epoch < total and not self._has_had_enough():
+                self._train_on()
+            self._settle()
+        except BaseException as error:
+            self._save_before_the_end(error)
+            raise
+        finally:
+            self._training.close()
+            self._validation.close()
         if self._checkpoints.at is not None and not self._engine.position.batch:
             self._checkpoints.manager.set_pointer("final", self._checkpoints.at)
         return self._checkpoints.metrics
@@ -140,6 +142,7 @@ class Loop:
 
     def _log_step(self, values: Mapping[str, Tensor]) -> None:
         numbers = {**{name: float(value) for name, value in values.items()}, "lr": self._engine.learning_rate}
+        self._engine.check_loss()  # the device was waited for
         for monitor in self._monitors:
             numbers = {**monitor.numbers(self._engine, numbers), **numbers}
         for observer in self._observers:
@@ -233,7 +236,7 @@ class Loop:
         self._checkpoints.save_here(name)
         self._tell_durable()
         step = self._engine.position.step
-        saved = f"at step {step}, which is saved; resume the run" if step else "before its first step; start it again"
+        saved = f"at step {step}, which is saved; resume the run" if step else f"before its first step; {AGAIN}"
         msg = f"{name} came and training stopped {saved}"
         raise PreemptedError(msg, signal=self._stop.signal)
 

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mlc_trainer.errors import NonFiniteLossError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-__all__ = ["RunningMeans"]
+__all__ = ["ADVICE", "RunningMeans"]
+
+ADVICE = "Lower the learning rate, set training.clip_norm, or look at the data"
 
 
 class RunningMeans:
@@ -20,7 +24,8 @@ class RunningMeans:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._at_once = device.type == "cpu"
+        self.at_once = device.type == "cpu"
+        """Whether a look at them waits for nothing."""
         self._sums: dict[str, float] | dict[str, Tensor] = {}
         self._samples = 0
 
@@ -32,7 +37,7 @@ class RunningMeans:
     def add(self, values: Mapping[str, Tensor], samples: int) -> None:
         """Add *values*, the means of so many *samples*."""
         sums: Any = self._sums
-        if self._at_once:
+        if self.at_once:
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * samples
         else:
@@ -44,9 +49,17 @@ class RunningMeans:
         """Return the mean of each value over all samples; waits for the device."""
         return {name: float(total) / self._samples for name, total in self._sums.items()}
 
-    def is_finite(self, name: str) -> bool:
-        """Say whether all values of *name* were finite; waits for the device."""
-        return math.isfinite(float(self._sums.get(name, 0.0)))
+    def require_finite(self, name: str, *, epoch: int, step: int) -> None:
+        """Make sure that all values of *name* were finite up to *step* of *epoch*; waits for the device.
+
+        Raises:
+            NonFiniteLossError: If one was not.
+        """
+        total = float(self._sums.get(name, 0.0))
+        if not math.isfinite(total):
+            what = f"the training {name} of epoch {epoch} is {total} by step {step}"
+            msg = f"{what}; the last checkpoint is from before. {ADVICE}"
+            raise NonFiniteLossError(msg)
 
     def clear(self) -> None:
         """Begin anew."""
@@ -59,7 +72,7 @@ class RunningMeans:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from *state*."""
         self._samples = state["samples"]
-        if self._at_once:
+        if self.at_once:
             self._sums = dict(state["sums"])
         else:
             sums = state["sums"].items()

@@ -11,6 +11,7 @@ import torch
 
 from mlc_trainer.distributed import ALONE, Cut
 from mlc_trainer.errors import ConfigError
+from mlc_trainer.metrics import as_number
 from mlc_trainer.modes import modes_of, restore_modes
 from mlc_trainer.randomness import MEASURE, mix, seed_generators
 
@@ -53,6 +54,10 @@ def split(batch: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor
         msg = f"a batch is {what}; a dataset must give pairs of input and target"
         raise ConfigError(msg)
     inputs, targets = batch
+    for name, one in (("input", inputs), ("target", targets)):
+        if not isinstance(one, torch.Tensor):
+            msg = f"the {name} of a batch is a {type(one).__name__} and must be a tensor; let the dataset give tensors"
+            raise ConfigError(msg)
     if inputs.is_cpu and targets.is_cpu and device.type == "cpu":  # each call of `to` takes a microsecond
         return inputs, targets
     return inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
@@ -187,6 +192,6 @@ def measure(
     if not samples:
         msg = "there is no batch to measure on"
         raise ConfigError(msg)
-    numbers = {name: float(number) for name, number in metric.compute().items()} if metric is not None else {}
+    numbers = {} if metric is None else {name: as_number(name, one) for name, one in metric.compute().items()}
     numbers.update({name: float(total) / samples for name, total in sums.items()})
     return {f"val_{name}": number for name, number in numbers.items()}

@@ -13,7 +13,24 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["DiceScore", "Metric"]
+__all__ = ["DiceScore", "Metric", "as_number"]
+
+
+def as_number(name: str, value: object) -> float:
+    """Return the *value* of the metric *name* as a plain number; waits for the device if it is a tensor.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    cause: Exception | None = None
+    if not isinstance(value, str):  # float("0.9") is a number, and "0.9" in a metric is a mistake
+        try:
+            return float(value)  # type: ignore[arg-type]  # which is asked here
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            cause = error
+    what = f"a tensor {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+    msg = f"the metric {name!r} is {what}, and must be one number; leave it out, or make a number of it"
+    raise ConfigError(msg) from cause
 
 
 class Metric(Protocol):

@@ -103,8 +103,10 @@ def draw_predictions(
             panels += [(f"{name}: wrong", _errors(real, predicted), None)]
         for column, (name, picture, colours) in enumerate(panels):
             axes = figure.add_subplot(len(images), columns, row * columns + column + 1)
-            axes.imshow(picture.numpy().swapaxes(0, 1)[::-1], cmap=colours)
-            axes.set_axis_off()
+            whole = {} if column == 0 else {"vmin": 0, "vmax": 1}  # a mask of ones only is white, as any other one is
+            axes.imshow(picture.numpy().swapaxes(0, 1)[::-1], cmap=colours, **whole)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_color("0.6")  # a frame, or what is all white would not be seen
             if row == 0:
                 axes.set_title(name, fontsize=9)
     _save(figure, path)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["LearningRate", "check_horizon", "check_step", "make_learning_rate"]
 
 HORIZONS = ("total_steps", "T_max", "total_iters")  # what schedules call the number of their steps
+PERIODS = (*HORIZONS, "step_size", "T_0", "T_mult", "step_size_up", "step_size_down")  # what schedules divide by
 FIRST = 0.01  # the share of the rate that a warm-up begins with
 
 
@@ -84,7 +85,12 @@ def make_learning_rate(
     if config.warmup and "total_steps" in inspect.signature(kind).parameters:
         msg = f"{config.name} warms up by itself (pct_start); leave scheduler.warmup out"
         raise ConfigError(msg)
-    scheduler = build(kind, optimizer, options={**filled_in, **config.options})
+    options = {**filled_in, **config.options}
+    for name in PERIODS:
+        if isinstance(options.get(name), (int, float)) and not options[name] > 0:
+            msg = f"scheduler.options.{name} = {options[name]} must be more than 0"
+            raise ConfigError(msg)
+    scheduler = build(kind, optimizer, options=options)
     if config.warmup:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it steps its parts before the optimizer, as it is meant to

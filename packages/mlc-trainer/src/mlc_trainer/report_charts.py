@@ -59,7 +59,9 @@ def _over_steps(run: Run, *, with_losses: bool) -> Sequence[Chart]:
     names = list(dict.fromkeys(name for _, values in steps for name in values))
     across = "epoch" if run.timeline.epochs else "step"
     groups = [("Loss", [name for name in names if name.endswith("loss")])] if with_losses else []
-    groups.append(("Learning rate", [name for name in names if name == "lr"]))
+    rates, per_epoch = sum("lr" in values for _, values in steps), "lr" in run.timeline.metrics
+    by_epoch = per_epoch and rates < len(run.timeline.epochs)  # seldom logged: a point or two would be all of it
+    groups.append(("Learning rate", [name for name in names if name == "lr" and not by_epoch]))
     every = max(1, -(-len(steps) // MOST_POINTS))
     charts = []
     for title, members in groups:
@@ -73,7 +75,7 @@ def _over_steps(run: Run, *, with_losses: bool) -> Sequence[Chart]:
         ]
         if lines:
             charts.append(Chart(title=title, lines=lines, across=across, marks=_marks(run)))
-    if "lr" not in names and "lr" in run.timeline.metrics:
+    if by_epoch:
         charts.append(_over_epochs(run, "Learning rate", ["lr"]))
     return charts
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mlc_trainer.files import replace_file
+from mlc_trainer.metrics import as_number
 from mlc_trainer.observers.journal import metrics_of
 
 if TYPE_CHECKING:
@@ -22,8 +23,12 @@ __all__ = ["as_floats", "export_history", "summarize"]
 
 
 def as_floats(metrics: Mapping[str, float | Tensor] | None) -> dict[str, float]:
-    """Return *metrics* as plain numbers; waits for the device of those that are tensors."""
-    return {name: float(value) for name, value in (metrics or {}).items()}
+    """Return *metrics* as plain numbers; waits for the device of those that are tensors.
+
+    Raises:
+        ConfigError: If one is no number.
+    """
+    return {name: as_number(name, value) for name, value in (metrics or {}).items()}
 
 
 def summarize(

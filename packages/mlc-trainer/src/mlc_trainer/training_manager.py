@@ -119,7 +119,7 @@ class TrainingManager(TrainingSetup):
         self._given = 0  # batches of this epoch that were given out, trained on or not
         self._length: int | None = None  # of the batch that was given out last, all processes together
         self.last_values: Mapping[str, float | Tensor] = {}  # of the last step, after a restart too
-        self._stop = StopRequest(agree=self._world.highest)
+        self._stop = StopRequest(agree=self._world.highest, speaks=self._world.is_first)
         DataConfig(factory="", timeout=loader_timeout, on_stuck=on_stuck)
         dog = Watchdog(timeout=loader_timeout, on_stuck=on_stuck)
         self._data = OwnedData(seed=seed, parts=accumulate, world=self._world, dog=dog)
@@ -154,7 +154,7 @@ class TrainingManager(TrainingSetup):
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs up to *num_epochs*, counted from 0, from the one that is under way.
 
-        While they last, SIGTERM and SIGUSR1 let no further batch be given out, and no further epoch begin: where
+        While they last, Ctrl-C, SIGTERM and SIGUSR1 let no further batch be given out, and no further epoch begin: where
         training stands is saved instead, and `PreemptedError` raised.
 
         Raises:

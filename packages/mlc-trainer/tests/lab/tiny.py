@@ -419,6 +419,22 @@ class NoNumber:
         return {"nothing": float("nan")}
 
 
+class Wordy(NoNumber):
+    """A metric that has something to say."""
+
+    def compute(self):
+        """Return words."""
+        return {"mood": "good"}
+
+
+class Bare(nn.Module):
+    """Has nothing to learn."""
+
+    def forward(self, image):
+        """Return it."""
+        return image
+
+
 class Half:
     """A source of data without validation."""
 
@@ -435,7 +451,12 @@ class Odd(Blobs):
 
     def training(self):
         """Return what is asked for."""
-        return {"triples": Triples(), "stream": iter([]), "nothing": []}[self._what]
+        found = {"triples": Triples(), "stream": iter([]), "nothing": [], "lists": [([[0.0]], [[1.0]])] * 8}
+        return found.get(self._what, super().training())
+
+    def validation(self):
+        """Return nothing, if that is asked for."""
+        return [] if self._what == "unmeasured" else super().validation()
 
 
 class Triples:

@@ -158,19 +158,24 @@ def compare(run_dirs: tuple[Path, ...], *, as_json: bool) -> None:
 )
 @several
 @click.option("--metric", help="What to draw. Default: what the first run monitors.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .png or .svg file.")
-def plot(run_dirs: tuple[Path, ...], metric: str | None, output: Path) -> None:
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A .png or .svg file. Default: METRIC.png in the first RUN_DIR.",
+)
+def plot(run_dirs: tuple[Path, ...], metric: str | None, output: Path | None) -> None:
     """Draw a metric of several runs over epochs; dotted lines are where a run was resumed. Needs matplotlib."""
     from mlc_trainer.pictures import draw_runs
 
-    if output.suffix.lower() not in PICTURES:
+    if output is not None and output.suffix.lower() not in PICTURES:
         msg = f"--output {output} must end in {' or '.join(PICTURES)}"
         raise click.UsageError(msg)
     found = _at_least(1, run_dirs)
     name = metric or (found[0].monitor.metric if found[0].monitor is not None else "train_loss")
     _check_measured(name, found)
-    draw_runs(found, name, output)
-    click.echo(f"wrote {output}: {name} of {', '.join(names_of(found))}")
+    path = output or run_dirs[0] / f"{name.replace('/', '_')}.png"
+    draw_runs(found, name, path)
+    click.echo(f"wrote {path}: {name} of {', '.join(names_of(found))}")
 
 
 @runs.command(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +11,11 @@ import click
 
 from mlc_hooks.console import json_option, print_json
 from mlc_trainer.commands.shared import allow_local_modules, plain_warnings, print_metrics
+from mlc_trainer.signals import AGAIN, WENT_ON, StopRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlc_trainer.config import ExperimentConfig
     from mlc_trainer.experiment import ExperimentManager
     from mlc_trainer.observers import Observer
@@ -60,17 +65,24 @@ def train(
     directory. `mlc demo` leaves one to begin with; every table and key is explained in the documentation.
     """
     from mlc_trainer.config_files import read_config
-    from mlc_trainer.experiment import ExperimentManager
 
     allow_local_modules()
     if prove is not None:
         _prove(read_config(config, settings), prove, as_json=as_json)
         return
-    directory = run_dir or Path("runs") / config.stem
-    with plain_warnings():
-        experiment = ExperimentManager(read_config(config, settings), directory, observers=_screen(as_json=as_json))
+    with _taking_part(f"before training began; {AGAIN}"):
+        _train(config, run_dir or Path("runs") / config.stem, settings, auto_resume=auto_resume, as_json=as_json)
+
+
+def _train(config: Path, run_dir: Path, settings: tuple[str, ...], *, auto_resume: bool, as_json: bool) -> None:
+    from mlc_trainer.config_files import read_config
+
+    with _before(f"before training began; {AGAIN}"):
+        from mlc_trainer.experiment import ExperimentManager
+
+        experiment = ExperimentManager(read_config(config, settings), run_dir, observers=_screen(as_json=as_json))
         begun = auto_resume and experiment.has_begun
-        _report(experiment, experiment.run(resume_from_checkpoint="latest" if begun else None), as_json=as_json)
+    _report(experiment, experiment.run(resume_from_checkpoint="latest" if begun else None), as_json=as_json)
 
 
 @click.command()
@@ -85,18 +97,47 @@ def resume(run_dir: Path, epochs: int | None, prove: Path | None, *, as_json: bo
     epoch too. What is not as it was when the checkpoint was saved (another version, another number of threads) is
     named, because then the rest need not be equal to the bit.
     """
-    from mlc_trainer.commands.resuming import ResumeTable
     from mlc_trainer.directory import RunDirectory
-    from mlc_trainer.experiment import ExperimentManager
 
     allow_local_modules()
     if prove is not None:
         _prove(RunDirectory(run_dir).read_config(), prove, as_json=as_json)
         return
-    with plain_warnings():
+    with _taking_part(WENT_ON):
+        _resume(run_dir, epochs, as_json=as_json)
+
+
+def _resume(run_dir: Path, epochs: int | None, *, as_json: bool) -> None:
+    from mlc_trainer.commands.resuming import ResumeTable
+    from mlc_trainer.directory import RunDirectory
+
+    with _before(WENT_ON):
+        from mlc_trainer.experiment import ExperimentManager
+
         watching = () if as_json else (ResumeTable(), *_screen(as_json=as_json))
-        experiment = ExperimentManager.from_run(run_dir, observers=watching)
-        _report(experiment, experiment.resume_training(epochs), as_json=as_json)
+        experiment = ExperimentManager(RunDirectory(run_dir).read_config(), run_dir, observers=watching)
+    _report(experiment, experiment.resume_training(epochs), as_json=as_json)
+
+
+@contextmanager
+def _before(message: str) -> Iterator[None]:
+    """Answer signals already while everything is loaded; a run then answers them itself."""
+    request = StopRequest()
+    with request.listening(), request.ending(message):
+        yield
+
+
+@contextmanager
+def _taking_part(message: str) -> Iterator[None]:
+    """Part from the other processes at the end, if there are any; nothing that trained is held here."""
+    with _before(message):
+        from mlc_trainer.distributed import leaving  # torch takes its time
+    try:
+        with plain_warnings(), leaving():
+            yield
+    except KeyboardInterrupt:
+        click.echo("Error: interrupted; what was saved before stays, and can be resumed", err=True)
+        raise click.exceptions.Exit(128 + signal.SIGINT) from None
 
 
 def _prove(config: ExperimentConfig, place: Path, *, as_json: bool) -> None:

@@ -80,6 +80,7 @@ class Batches:
         drop_last: Whether an incomplete last batch is left out.
         workers: Processes that load; the batches do not depend on it.
         pin_memory: Whether batches are put where a CUDA device fetches them faster.
+        name: What the data are for, as messages say it.
         cut: Which samples of each batch are this process's; *batch_size* is that of all processes together.
 
     Raises:
@@ -96,10 +97,12 @@ class Batches:
         drop_last: bool = False,
         workers: int = 0,
         pin_memory: bool = False,
+        name: str = "",
         cut: Cut = WHOLE,
     ) -> None:
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-            msg = f"{type(dataset).__name__} has no length or no items by number; a dataset must have both"
+            what = f"{type(dataset).__name__} {f'({name} data) ' if name else ''}has no length or no items by number"
+            msg = f"{what}; a dataset must have both"
             raise ConfigError(msg)
         self.samples = len(dataset)
         self._cut = cut
@@ -107,7 +110,8 @@ class Batches:
             length=self.samples, batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, cut=cut
         )
         if not len(self._plan):
-            msg = f"{self.samples} samples make no batch of {batch_size}; lower data.batch_size or add data"
+            what = f"{self.samples} {f'{name} ' if name else ''}samples make no batch of {batch_size}"
+            msg = f"{what}; add data{' or lower data.batch_size' if self.samples else ''}"
             raise ConfigError(msg)
         own = torch.Generator()  # else every iterator would draw from the stream that dropout draws from
         own.manual_seed(seed & (2**63 - 1))

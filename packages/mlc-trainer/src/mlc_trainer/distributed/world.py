@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import math
 import os
+import traceback
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
 
-__all__ = ["ALONE", "World", "join_world", "require_one_process"]
+__all__ = ["ALONE", "World", "join_world", "leaving", "require_one_process"]
 
 T = TypeVar("T")
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -167,7 +170,8 @@ ALONE = World()
 def join_world(device: str = "auto") -> World:
     """Return the processes that `torchrun` started with this one, or those of the default group, or this one alone.
 
-    Each takes the GPU of its own number, unless *device* is not `auto` or `cuda`.
+    Each takes the GPU of its own number, unless *device* is not `auto` or `cuda`. They part when `leaving` ends, or at
+    the end of the process.
 
     Raises:
         ConfigError: If the environment names other processes and they cannot be reached.
@@ -232,6 +236,7 @@ def _initialize(device: str) -> None:
             raise ConfigError(msg)
         torch.cuda.set_device(own)
         backend = "cpu:gloo,cuda:nccl"
+    import_module("torch._dynamo")  # as DistributedDataParallel does; after the group is made, it holds it for ever
     try:
         store, rank, size = next(rendezvous("env://"))
         # torchrun keeps one store over its restarts, and addresses of processes that died would be found in it
@@ -244,7 +249,39 @@ def _initialize(device: str) -> None:
     atexit.register(_leave)
 
 
+@contextmanager
+def leaving() -> Iterator[None]:
+    """Part from the other processes when the context ends: together, unless an error ends it.
+
+    The threads that spoke with them end then, if nothing outside the context holds what trained. One that still lets
+    go of a tensor while Python ends would abort the process.
+    """
+    try:
+        yield
+        _meet()
+    except BaseException as error:
+        _forget_locals(error)
+        raise
+    finally:
+        _leave()
+
+
+def _meet() -> None:
+    with suppress(RuntimeError):  # one of them failed at its last word, and says so itself
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(torch.zeros(()))  # on the CPU, which every backend of ours speaks from
+
+
 def _leave() -> None:
+    if not dist.is_available() or not dist.is_initialized():
+        return
+    gc.collect()  # what trained holds the group, and is full of circles
     with suppress(RuntimeError, AssertionError):  # the others may be gone already
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        dist.destroy_process_group()
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Empty the frames that *error* and its causes hold: what trained is among their variables."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from mlc_trainer.engine import Engine, Position
     from mlc_trainer.resume_report import ResumeReport
 
-__all__ = ["Monitor", "Observer", "RunRecord", "without_monitors"]
+__all__ = ["Monitor", "Observer", "RunRecord", "tell_end", "without_monitors"]
+
+log = logging.getLogger("mlc_trainer")
 
 
 @attrs.frozen(kw_only=True)
@@ -95,3 +98,13 @@ def without_monitors(observers: Sequence[Observer]) -> Sequence[Observer]:
             msg = f"{type(one).__qualname__} is a monitor, which only ExperimentManager asks; leave it out"
             raise ConfigError(msg)
     return observers
+
+
+def tell_end(observers: Sequence[Observer], position: Position, error: BaseException | None) -> None:
+    """Tell each of *observers* that training ended; one that fails then keeps the others from nothing."""
+    for one in observers:
+        try:
+            one.run_ended(position, error)
+        except Exception as failure:  # it is over, and the others want to know
+            kind = type(one).__qualname__
+            log.warning("observer %s failed when told that the run ended: %s", kind, failure, exc_info=failure)
