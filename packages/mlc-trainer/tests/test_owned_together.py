@@ -236,7 +236,7 @@ def test_what_several_processes_cannot_have_is_refused(tmp_path):
         with pytest.raises(ConfigurationError, match="in_flight: no such option where 2 processes save"):
             manager.setup_checkpointing({"in_flight": 2})
         with pytest.raises(ConfigError, match="cannot add up what several processes hold"):
-            manager.setup_loss_function({"type": "lovasz"})
+            manager.setup_loss_function({"type": "lovasz", "batch": True})
         manager.setup_loss_function({"type": "bce"})
         manager.setup_checkpointing({"save_strategy": "epoch"})
         batch = torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8)

@@ -154,8 +154,8 @@ class TrainingManager(TrainingSetup):
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs up to *num_epochs*, counted from 0, from the one that is under way.
 
-        While they last, Ctrl-C, SIGTERM and SIGUSR1 let no further batch be given out, and no further epoch begin: where
-        training stands is saved instead, and `PreemptedError` raised.
+        While they last, Ctrl-C, SIGTERM and SIGUSR1 let no further batch be given out, and no further epoch begin:
+        where training stands is saved instead, and `PreemptedError` raised.
 
         Raises:
             RunError: If an epoch did not end, or its end was saved before the scheduler was stepped.

@@ -243,6 +243,7 @@ def _initialize(device: str) -> None:
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"mlc/{attempt}", store)  # type: ignore[attr-defined]  # public, and not in __all__
         dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+        dist.all_reduce(torch.zeros(()))  # one that fails at once would be gone before the others have found it
     except (RuntimeError, ValueError) as error:
         msg = f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} does not reach the others: {error}"
         raise ConfigError(msg) from error
