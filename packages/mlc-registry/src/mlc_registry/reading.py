@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from mlc_registry import misses
 from mlc_registry.construction.classes import construct, find_class
 from mlc_registry.construction.weights import load_weights
-from mlc_registry.errors import InvalidQueryError, StoreError, YankedVersionWarning
+from mlc_registry.errors import StoreError, YankedVersionWarning
+from mlc_registry.names import check_asked
+from mlc_registry.requirements import require_size
 from mlc_registry.search import check_limit, make_query
 from mlc_registry.semver.references import read_reference
 from mlc_registry.semver.versions import Version
@@ -140,11 +142,11 @@ class RegistryReader:
 
         Raises:
             ModelNotFoundError: If there is no such model.
-            InvalidQueryError: If *limit* is negative.
+            InvalidQueryError: If *limit* is no count.
         """
-        if limit is not None and limit < 0:
-            msg = f"limit={limit} is no count of versions; leave it out to have all"
-            raise InvalidQueryError(msg)
+        check_asked(name)
+        if limit is not None:
+            require_size(limit, "limit", way="leave it out to have all")
         under = None if below is None else Version.read(below)
         found = self._backend.store.list_versions(name, limit=limit, below=under)
         return found or self._backend.explain_nothing(name)
@@ -211,6 +213,7 @@ class RegistryReader:
         Raises:
             ModelNotFoundError: If there is no such model.
         """
+        check_asked(name)
         return self._backend.store.list_stages(name) or self._backend.explain_nothing(name)
 
     def history(self, name: str, *, stage: str | None = None) -> Sequence[Change]:
@@ -227,7 +230,7 @@ class RegistryReader:
     def _find(
         self, name: str, reference: str | Version, *, include_prereleases: bool, depth: int = 3
     ) -> tuple[ModelVersion, str]:
-        wanted = read_reference(str(reference), include_prereleases=include_prereleases)
+        wanted = read_reference(reference, include_prereleases=include_prereleases)
         found = self._backend.find(name, wanted)
         if found.removed:
             raise misses.removed_version(found)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from mlc_hooks import open_door
 from mlc_registry import events, misses, names
-from mlc_registry.actors import name_actor
+from mlc_registry.actors import check_reason, name_actor
 from mlc_registry.artifacts.sources import read_source
 from mlc_registry.backend import Backend
 from mlc_registry.catalogs import open_artifacts, open_store
 from mlc_registry.construction.classes import describe_class, recipe
 from mlc_registry.describing import describe, list_differences
 from mlc_registry.directories.view import View, refuse_overlap
-from mlc_registry.errors import StoreError
+from mlc_registry.errors import SourceError, StoreError
 from mlc_registry.facts import check_tracking
 from mlc_registry.history.addresses import hide_secrets
 from mlc_registry.promotion import promoting
@@ -23,6 +23,7 @@ from mlc_registry.publishing import check_repeat, publish
 from mlc_registry.reading import RegistryReader
 from mlc_registry.records import Draft
 from mlc_registry.releases.provenance import complete_tracking, tracking_of
+from mlc_registry.requirements import require_path
 from mlc_registry.semver.references import read_reference
 from mlc_registry.semver.versions import Version
 
@@ -78,6 +79,10 @@ class ModelRegistry(RegistryReader):
         view: str | os.PathLike[str] | None = None,
         create: bool = True,
     ) -> None:
+        require_path(root, "the registry", error=StoreError)
+        for given, what in ((artifacts, "artifacts"), (view, "view")):
+            if given is not None:
+                require_path(given, what, error=StoreError)
         store = open_store(root, create=create)
         self._root = hide_secrets(str(root))
         if artifacts is None:
@@ -156,6 +161,7 @@ class ModelRegistry(RegistryReader):
         open_door("mlc_registry")
         names.check_model(name)
         number = Version.read(version)
+        require_path(path, "what to publish", error=SourceError)
         said: dict[str, Any] = {
             "metadata": metadata,
             "tracking": complete_tracking(check_tracking(tracking), tracking_of(path)),
@@ -224,6 +230,7 @@ class ModelRegistry(RegistryReader):
         """Let ranges, `latest` and `newest` pass a version over; who asks for it exactly, or by stage, still gets it.
 
         Raises:
+            InvalidMetadataError: If *reason* is blank: whoever pinned the version is to read why.
             ModelNotFoundError, VersionNotFoundError: If it is not there.
         """
         return self._set_yanked(name, Version.read(version), yanked=True, actor=actor, reason=reason)
@@ -271,7 +278,7 @@ class ModelRegistry(RegistryReader):
         """
         open_door("mlc_registry")
         return promoting.promote(
-            self._backend, name, str(reference), stage, reason=reason, actor=actor, expected=expected, force=force
+            self._backend, name, reference, stage, reason=reason, actor=actor, expected=expected, force=force
         )
 
     def rollback(self, name: str, stage: str, *, reason: str = "", actor: str | None = None) -> Stage:
@@ -389,8 +396,10 @@ class ModelRegistry(RegistryReader):
         return f"ModelRegistry({self._root!r})"
 
     def _set_yanked(self, name: str, number: Version, *, yanked: bool, actor: str | None, reason: str) -> ModelVersion:
+        names.check_asked(name)
+        check_reason(reason, needed=yanked)
         changed = self._backend.store.set_yanked(name, number, yanked=yanked, actor=name_actor(actor), reason=reason)
         if changed is None:
-            raise misses.explain_miss(self._backend.store, name, read_reference(str(number)))
+            raise misses.explain_miss(self._backend.store, name, read_reference(number))
         self._backend.refresh()
         return changed

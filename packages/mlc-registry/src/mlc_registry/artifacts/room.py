@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from mlc_registry.errors import StoreError
+from mlc_registry.errors import RetentionError, StoreError
 from mlc_registry.publishing import identify
+from mlc_registry.requirements import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,9 +51,13 @@ class ArtifactRoom:
             dry_run: Only look.
 
         Raises:
+            RetentionError: If *older_than* is no time.
             StoreError: If another registry keeps files in the same place, since its files would look like leftovers;
                 or if nobody can tell who is at work.
         """
+        if not isinstance(older_than, timedelta):
+            msg = f"older_than={show(older_than)} must be a timedelta, as timedelta(hours=24)"
+            raise RetentionError(msg)
         owners = self._backend.artifacts.owners()
         strangers = owners - {identify(self._backend.store)}
         if strangers:

@@ -11,6 +11,7 @@ import attrs
 import orjson
 
 from mlc_registry.errors import SourceError
+from mlc_registry.requirements import require_path, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,10 +49,11 @@ def read_source(path: str | os.PathLike[str]) -> Source:
         SourceError: If there is nothing to publish, or something that is neither a file nor a directory, or a link
             that leaves the directory.
     """
+    require_path(path, "what to publish", error=SourceError)
     try:
         found = Path(path).resolve(strict=True)
-    except (OSError, RuntimeError, ValueError) as error:  # missing, a circle of links, a name with a null
-        msg = f"{path} cannot be published: there is no such file or directory"
+    except (OSError, RuntimeError) as error:  # missing, or a circle of links
+        msg = f"{show(str(path))} cannot be published: there is no such file or directory"
         raise SourceError(msg) from error
     if stat.S_ISREG(found.stat().st_mode):
         _check_text(found.name, found)

@@ -20,6 +20,7 @@ from mlc_registry.construction.weights import RECIPE
 from mlc_registry.errors import ConstructionError, InvalidMetadataError
 from mlc_registry.metadata import normalise_metadata
 from mlc_registry.records import Architecture
+from mlc_registry.requirements import require_texts, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,6 +76,8 @@ def find_class(published: ModelVersion, *, model_cls: type | str | None, allow: 
         raise ConstructionError(msg)
     where = _check_name(published.architecture.model_class)
     if model_cls is not None:
+        if not isinstance(model_cls, (str, type)):
+            _refuse(f"model_cls={show(model_cls)} must be a class, or its name, as 'package.module:Class'")
         given = model_cls if isinstance(model_cls, str) else _spell(model_cls)
         if given != where and not (isinstance(model_cls, type) and _look_up(where) is model_cls):
             msg = (
@@ -133,9 +136,10 @@ def read_allowed(allow: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConstructionError: If one is no package, module or class.
     """
-    if isinstance(allow, str):
-        allow = (allow,)
-    named = (*allow, *(one.strip() for one in os.environ.get(ALLOWED, "").split(",") if one.strip()))
+    named = (
+        *require_texts(allow, "allow", error=ConstructionError),
+        *(one.strip() for one in os.environ.get(ALLOWED, "").split(",") if one.strip()),
+    )
     for one in named:
         module, colon, name = one.partition(":")
         if NAME.fullmatch(module) is None or (colon and NAME.fullmatch(name) is None):

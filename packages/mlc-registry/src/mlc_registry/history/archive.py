@@ -20,6 +20,7 @@ from mlc_registry.history.imports import Import
 from mlc_registry.history.tars import Entry, HashingReader, add_file, read_entries
 from mlc_registry.publishing import identify
 from mlc_registry.records import Audited, File
+from mlc_registry.requirements import require_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,7 +61,7 @@ class Archive:
             ArchiveError: If there is something at *path*, or it cannot be written.
             AuditError, CorruptArtifactError: If the registry is not what its history says.
         """
-        target = Path(path).absolute()
+        target = Path(require_path(path, "the export", error=ArchiveError)).absolute()
         try:
             return self._write(target)
         except RegistryError:
@@ -83,7 +84,7 @@ class Archive:
             AuditError: If its history does not fit.
             StoreError: If the disk or the database fails.
         """
-        source = Path(path)
+        source = Path(require_path(path, "the export", error=ArchiveError))
         if self._store.list_models():
             msg = "the registry is not empty; import into a new one"
             raise ArchiveError(msg)

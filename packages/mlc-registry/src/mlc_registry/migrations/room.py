@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,10 @@ import attrs
 from mlc_hooks import Catalog
 from mlc_registry.errors import MigrationError
 from mlc_registry.names import check_model
+from mlc_registry.requirements import require_path, show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["MIGRATIONS", "Step", "find_steps", "list_steps", "model_migrations"]
 
@@ -71,7 +73,11 @@ def list_steps(model: str, scripts: Iterable[str | os.PathLike[str]] = ()) -> Se
         MigrationError: If one of *scripts* is no directory, a script is none, or one step has two scripts.
     """
     check_model(model)
-    given = (scripts,) if isinstance(scripts, (str, os.PathLike)) else tuple(scripts)
+    given = (scripts,) if isinstance(scripts, (str, os.PathLike)) else scripts
+    if not isinstance(given, Iterable):
+        msg = f"scripts={show(scripts)} must be directories of scripts"
+        raise MigrationError(msg)
+    given = tuple(require_path(one, "a directory of scripts", error=MigrationError) for one in given)
     found: dict[tuple[int, int], Step] = {}
     for folder in (*given, *(one for one in os.environ.get(MIGRATIONS, "").split(os.pathsep) if one)):
         if not Path(folder).is_dir():

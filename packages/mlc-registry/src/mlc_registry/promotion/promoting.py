@@ -9,7 +9,7 @@ import orjson
 
 from mlc_hooks.hints import known_names, nearest
 from mlc_registry import events, misses, names
-from mlc_registry.actors import name_actor
+from mlc_registry.actors import check_reason, name_actor
 from mlc_registry.errors import PromotionRefusedError, StageConflictError, StageNotFoundError, StoreError
 from mlc_registry.promotion.policy import Policy
 from mlc_registry.promotion.stages import refuse_unexpected, refuse_yanked, replay
@@ -45,7 +45,7 @@ ATTEMPTS = 100
 def promote(
     backend: Backend,
     name: str,
-    reference: str,
+    reference: str | Version,
     stage: str,
     *,
     reason: str,
@@ -55,7 +55,8 @@ def promote(
 ) -> Stage:
     """Point *stage* to what *reference* means, as `ModelRegistry.promote` says."""
     names.check_stage(stage)
-    if force and not reason.strip():
+    check_reason(reason)
+    if force and not reason:
         msg = f"force=True (--force) needs a reason, which stays in the history of {name!r}; give reason=... (--reason)"
         raise PromotionRefusedError(msg)
     wanted = read_reference(reference)
@@ -91,6 +92,10 @@ def promote(
 
 def rollback(backend: Backend, name: str, stage: str, *, reason: str, actor: str | None) -> Stage:
     """Point *stage* back to the version before, as `ModelRegistry.rollback` says."""
+    names.check_asked(name)
+    names.check_stage(stage)
+    check_reason(reason)
+    who = name_actor(actor)
     seen = read_position(backend)
     steps = replay(backend.store.list_changes(name, stage=stage))
     if not steps:
@@ -98,10 +103,10 @@ def rollback(backend: Backend, name: str, stage: str, *, reason: str, actor: str
     if len(steps) == 1:
         msg = f"stage {stage!r} of {name!r} has been at {steps[0]} from the start; there is nothing to go back to"
         raise StageNotFoundError(msg)
-    target = backend.find(name, read_reference(str(steps[-2])))
+    target = backend.find(name, read_reference(steps[-2]))
     refuse_yanked(target, stage)
     before, after = backend.store.move_stage(
-        name, stage, target.version, kind="rolled back", actor=name_actor(actor), reason=reason,
+        name, stage, target.version, kind="rolled back", actor=who, reason=reason,
         expected=steps[-1], seen=seen,
     )  # fmt: skip
     backend.refresh()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from mlc_registry.errors import InvalidRangeError
+from mlc_registry.requirements import show
 from mlc_registry.semver.comparators import Comparator, read_alternatives
 
 if TYPE_CHECKING:
@@ -58,6 +60,9 @@ class Range:
         Raises:
             InvalidRangeError: If it is not one; names the part that cannot be read.
         """
+        if not isinstance(text, str):
+            msg = f"{show(text)} is no range of versions: write it as a text, as '^1.10'"
+            raise InvalidRangeError(msg)
         return _parse(text, include_prereleases)
 
     @property
