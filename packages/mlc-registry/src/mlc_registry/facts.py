@@ -12,6 +12,7 @@ import orjson
 
 from mlc_registry.errors import InvalidMetadataError, RegistryError
 from mlc_registry.metadata import LARGEST, normalise_metadata
+from mlc_registry.metrics import LONGEST
 from mlc_registry.names import check_model
 from mlc_registry.records import Architecture, Origin, Tracking
 from mlc_registry.requirements import show
@@ -37,8 +38,6 @@ NOTHING = "{}"
 """The facts of a version of which nothing is said."""
 TEXTS = ("run", "dataset", "commit", "checkpoint")
 COUNTS = ("epoch", "step")
-LONGEST = 1000
-"""Characters of a name or an address that is searched for."""
 
 
 @attrs.frozen(kw_only=True)

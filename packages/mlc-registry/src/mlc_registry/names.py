@@ -31,7 +31,7 @@ def check_model(name: str) -> str:
     Raises:
         InvalidNameError: If it cannot.
     """
-    if not isinstance(name, str) or MODEL.fullmatch(name) is None:
+    if not _matches(MODEL, name):
         msg = (
             f"{show(name)} cannot name a model: up to 100 letters, digits and ._- are allowed, "
             "a letter or digit first and last, as in brain-tissue"
@@ -56,11 +56,9 @@ def check_stage(name: str) -> str:
         InvalidNameError: If it cannot.
     """
     why = "up to 64 small letters, digits and _- are allowed, a letter first, as in production"
-    if not isinstance(name, str):
-        why = f"it is a {type(name).__name__}, and not a text"
-    elif name in KEYWORDS:
+    if name in KEYWORDS:
         why = f"it has a meaning of its own, as have all of: {', '.join(KEYWORDS)}"
-    elif STAGE.fullmatch(name) is not None:
+    elif _matches(STAGE, name):
         try:
             Range.parse(name)
         except InvalidRangeError:
@@ -76,11 +74,15 @@ def check_listener(name: str) -> str:
     Raises:
         InvalidNameError: If it cannot.
     """
-    if not isinstance(name, str) or STAGE.fullmatch(name) is None:
+    if not _matches(STAGE, name):
         why = "up to 64 small letters, digits and _- are allowed, a letter first, as in deployer"
         msg = f"{show(name)} cannot name a listener: {why}"
         raise InvalidNameError(msg)
     return name
+
+
+def _matches(pattern: re.Pattern[str], name: object) -> bool:
+    return isinstance(name, str) and pattern.fullmatch(name) is not None
 
 
 def directory_name(version: Version) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import reprlib
+from typing import Any
 
 from mlc_registry.errors import InvalidMetadataError, InvalidQueryError, RegistryError
 
-__all__ = ["require_path", "require_said", "require_size", "require_text", "require_texts", "show"]
+__all__ = ["require_kind", "require_path", "require_said", "require_size", "require_text", "require_texts", "show"]
 
 LONGEST_PATH = 4096
 """Bytes of a path: what systems take."""
@@ -74,6 +75,17 @@ def require_texts(values: object, what: str, *, error: type[RegistryError]) -> t
         msg = f"{what} must be a list of texts, not {show(values)}"
         raise error(msg)
     return tuple(require_text(one, what, error=error) for one in values)
+
+
+def require_kind(value: object, kind: Any, what: str, *, error: type[RegistryError]) -> None:
+    """Refuse *value* if it is no *kind*; *what* says what is needed, and how to write it.
+
+    Raises:
+        RegistryError: If it is none; an *error*.
+    """
+    if not isinstance(value, kind):
+        msg = f"{what} is needed, not {show(value)}, which is a {type(value).__name__}"
+        raise error(msg)
 
 
 def require_size(value: object, what: str, *, least: int = 0, most: int = ALL, way: str = "") -> int:

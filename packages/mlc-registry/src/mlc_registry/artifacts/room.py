@@ -9,7 +9,7 @@ import attrs
 
 from mlc_registry.errors import RetentionError, StoreError
 from mlc_registry.publishing import identify
-from mlc_registry.requirements import show
+from mlc_registry.requirements import require_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,9 +55,7 @@ class ArtifactRoom:
             StoreError: If another registry keeps files in the same place, since its files would look like leftovers;
                 or if nobody can tell who is at work.
         """
-        if not isinstance(older_than, timedelta):
-            msg = f"older_than={show(older_than)} must be a timedelta, as timedelta(hours=24)"
-            raise RetentionError(msg)
+        require_kind(older_than, timedelta, "older_than: a timedelta, as timedelta(hours=24),", error=RetentionError)
         owners = self._backend.artifacts.owners()
         strangers = owners - {identify(self._backend.store)}
         if strangers:

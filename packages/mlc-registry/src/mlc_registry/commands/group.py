@@ -22,11 +22,13 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 __all__ = [
     "NumberRange",
     "actor_option",
+    "limit_option",
     "open_registry",
     "pre_option",
     "read_metadata",
     "read_pairs",
     "read_version",
+    "reason_option",
     "registry",
     "root_option",
     "spec_argument",
@@ -54,6 +56,8 @@ class NumberRange(click.FloatRange):
         return found
 
 
+LIMIT = 100
+"""Lines of a table, unless said otherwise."""
 ARTIFACTS = "mlc_registry.artifacts.local"
 VIEW = "mlc_registry.directories.view"
 
@@ -99,7 +103,32 @@ _root_option = click.option(
     show_envvar=True,
     help="The registry: a directory, or the URL of a database.",
 )
-actor_option = click.option("--actor", help="Who does this. [default: you]")
+
+
+def _refuse_blank(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        msg = f"{value!r} says nothing, and stays in the history for ever; say it, or leave it out"
+        raise click.BadParameter(msg, param=parameter)
+    return value
+
+
+def _read_reason(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    return _refuse_blank(context, parameter, value) or ""
+
+
+def reason_option(text: str = "Why.", *, required: bool = False) -> Callable[[Command], Command]:
+    """Return the option for a reason, which may be left out unless *required*, and is never blank."""
+    return click.option("--reason", required=required, callback=_read_reason, help=text)
+
+
+def limit_option(what: str, default: int = LIMIT) -> Callable[[Command], Command]:
+    """Return the option for how many of *what* are printed."""
+    return click.option(
+        "--limit", type=click.IntRange(1), default=default, show_default=True, help=f"How many {what} at once."
+    )
+
+
+actor_option = click.option("--actor", callback=_refuse_blank, help="Who does this. [default: you]")
 pre_option = click.option(
     "--pre", "include_prereleases", is_flag=True, help="Let ranges and latest find pre-releases too."
 )

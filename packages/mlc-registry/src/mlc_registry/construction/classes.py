@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,7 +18,7 @@ import orjson
 
 from mlc_hooks.hints import nearest
 from mlc_registry.construction.weights import RECIPE
-from mlc_registry.errors import ConstructionError, InvalidMetadataError
+from mlc_registry.errors import ConstructionError, InvalidMetadataError, UncheckedClassWarning
 from mlc_registry.metadata import normalise_metadata
 from mlc_registry.records import Architecture
 from mlc_registry.requirements import require_texts, show
@@ -41,19 +42,29 @@ def describe_class(
 
     Args:
         model_cls: A class, or where it is imported from, as in `medical.networks:UNet`. A class that is only named is
-            imported, and *config* held against it, if it is allowed; else it is believed.
+            looked at, and *config* held against it, if its module was imported already, or may be; else it is believed.
         config: What it is called with, by keyword.
         allow: As for `ModelRegistry.load`.
 
     Raises:
         ConstructionError: If nobody else could import the class, if *config* is no JSON, or if the class does not take
             it.
+
+    Warns:
+        UncheckedClassWarning: If a class that is only named was believed.
     """
     kept = _read_config(config)
     if isinstance(model_cls, str):
         where = _check_name(model_cls)
         module = where.partition(":")[0]
-        found = _import(where) if _is_allowed(where, read_allowed(allow)) and _is_there(module) else None
+        may_look = module in sys.modules or (_is_allowed(where, read_allowed(allow)) and _is_there(module))
+        found = _import(where) if may_look else None
+        if found is None:
+            msg = (
+                f"nobody has looked whether {where} is a class: its module is not imported here; import it first, or "
+                f"set {ALLOWED}={module.partition('.')[0]} where it is installed"
+            )
+            warnings.warn(msg, UncheckedClassWarning, stacklevel=3)
     else:
         where, found = _locate(model_cls), model_cls
     if found is not None:

@@ -52,8 +52,10 @@ class Archive:
         self._view = view
         self._rows = rows
 
-    def save(self, path: str | os.PathLike[str]) -> Audited:
+    def save(self, path: str | os.PathLike[str], *, replace: bool = False) -> Audited:
         """Write everything into the new file *path*, a tar; return what is in it.
+
+        With *replace* a file that is there is replaced, at once and only by a whole export.
 
         It is verified on the way: what does not fit is not exported.
 
@@ -63,11 +65,11 @@ class Archive:
         """
         target = Path(require_path(path, "the export", error=ArchiveError)).absolute()
         try:
-            return self._write(target)
+            return self._write(target, replace=replace)
         except RegistryError:
             raise
         except FileExistsError as error:
-            msg = f"{target} is there already; export to another place"
+            msg = f"{target} is there already; export to another place, or replace it with replace=True (--replace)"
             raise ArchiveError(msg) from error
         except (OSError, ValueError) as error:
             msg = f"{str(target)!r} cannot be written: {getattr(error, 'strerror', None) or error}"
@@ -127,8 +129,8 @@ class Archive:
             running.keep()
         return found
 
-    def _write(self, target: Path) -> Audited:
-        if os.path.lexists(target):
+    def _write(self, target: Path, *, replace: bool) -> Audited:
+        if os.path.lexists(target) and not (replace and target.is_file()):
             raise FileExistsError(target)
         partial = target.with_name(f".mlc-export-{secrets.token_hex(8)}")
         try:
@@ -137,7 +139,10 @@ class Archive:
                     found = self._fill(archive)
                 stream.flush()
                 os.fsync(stream.fileno())
-            _place(partial, target)
+            if replace:
+                partial.replace(target)
+            else:
+                _place(partial, target)
         finally:
             partial.unlink(missing_ok=True)
         sync_directory(target.parent)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mlc_hooks.hints import known_names, nearest
 from mlc_registry.errors import DeliveryError, InvalidAddressError, InvalidNameError, ListenerNotFoundError, StoreError
 from mlc_registry.names import check_listener
-from mlc_registry.requirements import require_text, show
+from mlc_registry.requirements import require_kind, require_text, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from mlc_registry.protocols import Ledger, Listeners, Store
     from mlc_registry.records import Line, Listener
@@ -98,9 +99,7 @@ class Outbox:
             ListenerBusyError: If somebody else delivers to it at this moment.
         """
         self.get(name)  # before anything is held in its name
-        if not callable(send):
-            msg = f"send={show(send)} cannot be called with a line; pass a Webhook, or a function"
-            raise InvalidAddressError(msg)
+        require_kind(send, Callable, "send: a Webhook, or a function that takes a line,", error=InvalidAddressError)
         count = 0
         with self._listeners.hold(name):
             position = self.get(name).position

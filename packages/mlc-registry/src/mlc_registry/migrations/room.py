@@ -21,7 +21,7 @@ import attrs
 from mlc_hooks import Catalog
 from mlc_registry.errors import MigrationError
 from mlc_registry.names import check_model
-from mlc_registry.requirements import require_path, show
+from mlc_registry.requirements import require_kind, require_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,11 +73,9 @@ def list_steps(model: str, scripts: Iterable[str | os.PathLike[str]] = ()) -> Se
         MigrationError: If one of *scripts* is no directory, a script is none, or one step has two scripts.
     """
     check_model(model)
-    given = (scripts,) if isinstance(scripts, (str, os.PathLike)) else scripts
-    if not isinstance(given, Iterable):
-        msg = f"scripts={show(scripts)} must be directories of scripts"
-        raise MigrationError(msg)
-    given = tuple(require_path(one, "a directory of scripts", error=MigrationError) for one in given)
+    require_kind(scripts, (str, os.PathLike, Iterable), "a list of directories of scripts", error=MigrationError)
+    named = (scripts,) if isinstance(scripts, (str, os.PathLike)) else scripts
+    given = tuple(require_path(one, "a directory of scripts", error=MigrationError) for one in named)
     found: dict[tuple[int, int], Step] = {}
     for folder in (*given, *(one for one in os.environ.get(MIGRATIONS, "").split(os.pathsep) if one)):
         if not Path(folder).is_dir():

@@ -12,7 +12,7 @@ from mlc_registry.errors import ApprovalNotFoundError, PolicyConflictError, Poli
 from mlc_registry.promotion.policy import Policy
 from mlc_registry.promotion.promoting import find_approvals, find_objections, get_statements, read_policy
 from mlc_registry.records import Objection
-from mlc_registry.requirements import show
+from mlc_registry.requirements import require_kind
 from mlc_registry.semver.references import read_reference
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ class Gatekeeper:
             PolicyConflictError: If another policy holds than was *expected*.
         """
         open_door("mlc_registry")
-        if not isinstance(policy, Policy):
-            msg = f"a Policy is needed, not {show(policy)}; read one with Policy.from_toml"
-            raise PolicyError(msg)
+        require_kind(policy, Policy, "a Policy, as Policy.from_toml returns it,", error=PolicyError)
         check_reason(reason)
         policy.validate()
         statements = get_statements(self._backend)

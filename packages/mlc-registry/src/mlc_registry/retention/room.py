@@ -15,7 +15,7 @@ from mlc_registry.promotion.promoting import read_position
 from mlc_registry.promotion.stages import replay
 from mlc_registry.publishing import identify
 from mlc_registry.records import Query
-from mlc_registry.requirements import require_path, show
+from mlc_registry.requirements import require_kind, require_path
 from mlc_registry.retention.reachability import Facts, RetentionRule, plan_retention
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ class Retention:
         Raises:
             LockError: If one cannot be read.
         """
-        if not isinstance(rule, RetentionRule):
-            msg = f"a RetentionRule is needed, not {show(rule)}"
-            raise RetentionError(msg)
+        require_kind(rule, RetentionRule, "a RetentionRule", error=RetentionError)
         paths = [require_path(one, "a lock file", error=LockError) for one in locks]
         listed = list(self._list_all())
         facts = self._gather(listed, rule, paths)

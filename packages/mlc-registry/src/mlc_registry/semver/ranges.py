@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from mlc_registry.errors import InvalidRangeError
-from mlc_registry.requirements import show
+from mlc_registry.requirements import require_kind
 from mlc_registry.semver.comparators import Comparator, read_alternatives
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ class Range:
         Raises:
             InvalidRangeError: If it is not one; names the part that cannot be read.
         """
-        if not isinstance(text, str):
-            msg = f"{show(text)} is no range of versions: write it as a text, as '^1.10'"
-            raise InvalidRangeError(msg)
+        require_kind(text, str, "a range of versions, as the text '^1.10',", error=InvalidRangeError)
         return _parse(text, include_prereleases)
 
     @property

@@ -15,7 +15,7 @@ import attrs
 
 from mlc_registry.errors import InvalidNameError, InvalidRangeError, InvalidReferenceError
 from mlc_registry.names import KEYWORDS, check_model, check_stage
-from mlc_registry.requirements import require_text, show
+from mlc_registry.requirements import require_kind, require_text
 from mlc_registry.semver.ranges import Range
 from mlc_registry.semver.versions import Version
 
@@ -73,9 +73,8 @@ def read_reference(wanted: str | Version | Reference, *, include_prereleases: bo
     """
     if isinstance(wanted, (Version, Reference)):
         return _read(str(wanted), include_prereleases)
-    if isinstance(wanted, (int, float)):
-        msg = f"{show(wanted)} is no reference: a number has lost its zeros already; write it as a text, as '1.10'"
-        raise InvalidReferenceError(msg)
+    way = "a text, as '1.10', since a number has lost its zeros,"
+    require_kind(wanted, str, way, error=InvalidReferenceError)
     return _read(require_text(wanted, "a reference", error=InvalidReferenceError), include_prereleases)
 
 
