@@ -216,8 +216,9 @@ class Store(Protocol):
 
         With None for *version*, which *kind* "demoted" goes with, it points to nothing afterwards; it must have pointed
         to something. With *expected*, only if the stage points to that version, or if it is "unset", to none yet. With
-        *seen*, only if no line of the ledger behind that number takes back what the caller went by: none that a version of *model*
-        was rolled back, yanked, removed or lost an approval, and none that the registry was configured.
+        *seen*, only if no line of the ledger behind that number takes back what the caller went by: none that a version
+        of *model* was rolled back, demoted, yanked, removed or lost an approval, and none that the registry was
+        configured.
         *details* are kept with the line of history.
 
         Raises:

@@ -10,7 +10,7 @@ from mlc_registry import misses
 from mlc_registry.construction.classes import construct, find_class
 from mlc_registry.construction.weights import load_weights
 from mlc_registry.errors import MissingMetricWarning, StoreError, YankedVersionWarning
-from mlc_registry.names import check_asked
+from mlc_registry.names import check_asked, check_stage
 from mlc_registry.records import Query
 from mlc_registry.requirements import require_size
 from mlc_registry.search import check_limit, make_query

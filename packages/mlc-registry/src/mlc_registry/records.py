@@ -42,6 +42,7 @@ __all__ = [
     "Row",
     "Signature",
     "Stage",
+    "Stated",
     "Tracking",
 ]
 
@@ -49,6 +50,8 @@ Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json
 """What metadata may hold."""
 Moved: TypeAlias = "Literal['promoted', 'rolled back', 'demoted']"
 """What can happen to a stage."""
+Stated: TypeAlias = "Literal['tagged', 'noted', 'approved', 'withdrawn', 'signed']"
+"""What can be said of a version later."""
 Row: TypeAlias = "dict[str, str | int | bool | None]"  # of a table, as JSON has it
 
 
@@ -225,10 +228,7 @@ class Change:
     """One line of a model's history."""
 
     model: str
-    kind: (
-        Moved
-        | Literal["registered", "yanked", "unyanked", "removed", "tagged", "noted", "approved", "withdrawn", "signed"]
-    )
+    kind: Moved | Stated | Literal["registered", "yanked", "unyanked", "removed"]
     stage: str
     """The stage that was moved, or nothing."""
     before: Version | None
