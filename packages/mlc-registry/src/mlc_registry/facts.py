@@ -83,10 +83,10 @@ def check_architecture(architecture: Architecture | None) -> Architecture | None
         return None
     if not isinstance(architecture, Architecture):
         _refuse("architecture", f"an Architecture is needed, not {show(architecture)}")
-    module, colon, name = str(architecture.model_class).partition(":")
+    _check_text(architecture.model_class, "architecture.model_class")
+    module, colon, name = architecture.model_class.partition(":")
     if not colon or not all(one.isidentifier() for one in (*module.split("."), *name.split("."))):
         _refuse("architecture.model_class", f"{show(architecture.model_class)} is not written as package.module:Class")
-    _check_text(architecture.model_class, "architecture.model_class")
     config = normalise_metadata(architecture.config, what="architecture.config")
     return attrs.evolve(architecture, config=config)
 

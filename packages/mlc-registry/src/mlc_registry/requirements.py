@@ -37,7 +37,7 @@ def require_text(value: object, what: str, *, error: type[RegistryError] = Inval
         RegistryError: If it is none, or holds a null or half a character; an *error*.
     """
     if not isinstance(value, str):
-        msg = f"{what} must be a text, not {show(value)}, which is a {type(value).__name__}"
+        msg = f"{what} must be a text, not {show(value)} ({type(value).__name__})"
         raise error(msg)
     if "\0" in value:
         msg = f"{what} {show(value)} holds a null character, which no database can keep; take it out"
@@ -84,7 +84,7 @@ def require_kind(value: object, kind: Any, what: str, *, error: type[RegistryErr
         RegistryError: If it is none; an *error*.
     """
     if not isinstance(value, kind):
-        msg = f"{what} is needed, not {show(value)}, which is a {type(value).__name__}"
+        msg = f"{what} is needed, not {show(value)} ({type(value).__name__})"
         raise error(msg)
 
 
@@ -109,7 +109,7 @@ def require_path(value: object, what: str, *, error: type[RegistryError]) -> str
     """
     found = value.__fspath__() if isinstance(value, os.PathLike) else value
     if not isinstance(found, str):
-        msg = f"{what} must be a path, not {show(value)}, which is a {type(value).__name__}"
+        msg = f"{what} must be a path, not {show(value)} ({type(value).__name__})"
         raise error(msg)
     try:
         size = len(os.fsencode(found))
