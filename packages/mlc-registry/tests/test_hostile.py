@@ -190,6 +190,22 @@ def test_every_mistake_is_an_error_of_ours(kept, weights, tmp_path):
     assert [path] == [one for one in path.parent.iterdir() if one.name.startswith("other")]
 
 
+def test_path_that_is_no_text_can_be_said(kept, tmp_path):
+    """Systems have names that are no UTF-8; a message that names one is printed all the same."""
+    odd = str(tmp_path / "odd-\udc80")
+    for call in (
+        lambda: kept.register_model("net", "2.0.0", odd),
+        lambda: read_schema(odd),
+        lambda: migrate(odd, "net", "1.0.0", "2.0.0", scripts=[odd]),
+        lambda: kept.dependencies.check_lock(odd),
+        lambda: kept.archive.save(f"{odd}/x"),
+        lambda: ModelRegistry(odd, create=False),
+    ):
+        with pytest.raises(RegistryError, match="odd-.*udc80") as caught:
+            call()
+        assert str(caught.value).encode()
+
+
 def test_unknown_stage_has_no_history(kept):
     """It is an error, as it is for whoever rolls it back; behind the last line there is just nothing."""
     for ask in (lambda: kept.history("net", stage="nostage"), lambda: kept.rollback("net", "nostage")):

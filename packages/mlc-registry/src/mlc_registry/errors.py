@@ -121,6 +121,10 @@ __all__ = [
 class RegistryError(MlcError):
     """The root of what the registry raises on purpose."""
 
+    def __str__(self) -> str:
+        """Return the message, which can be printed even if it names a path that is no text."""
+        return super().__str__().encode(errors="backslashreplace").decode()
+
 
 class InvalidVersionError(RegistryError, ValueError):
     """That is no semantic version."""
