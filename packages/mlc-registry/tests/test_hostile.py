@@ -201,7 +201,7 @@ def test_path_that_is_no_text_can_be_said(kept, tmp_path):
         lambda: kept.archive.save(f"{odd}/x"),
         lambda: ModelRegistry(odd, create=False),
     ):
-        with pytest.raises(RegistryError, match="odd-.*udc80") as caught:
+        with pytest.raises(RegistryError, match=r"odd-.*udc80") as caught:
             call()
         assert str(caught.value).encode()
 

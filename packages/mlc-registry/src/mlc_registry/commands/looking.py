@@ -154,7 +154,8 @@ def resolve(spec: str, root: str, *, only_path: bool, include_prereleases: bool,
 def history(name: str, stage: str | None, limit: int, after: int, root: str, *, as_json: bool) -> None:
     """Tell what happened to a model, when and why.
 
-    The oldest comes first. If there are more lines than --limit, a line on standard error says how to ask for those that follow.
+    The oldest comes first. If there are more lines than --limit, a line on standard error says how to ask for those
+    that follow.
     """
     with open_registry(root) as opened:
         listed = opened.history(name, stage=stage, limit=limit + 1, after=after)
