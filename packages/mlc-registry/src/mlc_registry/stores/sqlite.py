@@ -8,7 +8,7 @@ import random
 import secrets
 import sqlite3
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,14 +210,32 @@ def _make(path: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time make a registry in *folder*."""
+    """Let one process at a time make a registry in *folder*.
+
+    Raises:
+        StoreError: If another is at it for too long.
+    """
+    deadline = time.monotonic() + PATIENCE
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # a file system without locks, on which a database must not lie anyway
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        while not _try_lock(handle):
+            if time.monotonic() > deadline:
+                msg = f"somebody else has been making a registry in {folder} for more than {PATIENCE:g} seconds"
+                raise StoreError(msg)
+            time.sleep(0.01)
         yield
     finally:
         os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, on which a database must not lie anyway
+        return True
+    return True
 
 
 def _refuse_orphans(path: Path) -> None:

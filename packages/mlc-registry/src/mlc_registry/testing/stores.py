@@ -362,9 +362,9 @@ class StoreContract:
         assert models[2:4] == [one.name for one in store.list_models(limit=2, after=models[1])]
         assert ["c", "net"] == [one.name for one in store.list_models(after="b")]
         assert sorted(one.number for one in changes) == [one.number for one in changes]
-        assert tuple(changes[1:3]) == tuple(store.list_changes("net", limit=2, after=changes[0].number))
+        assert list(changes[1:3]) == list(store.list_changes("net", limit=2, after=changes[0].number))
         moves = store.list_changes("net", stage="production")
-        assert tuple(moves[1:]) == tuple(store.list_changes("net", stage="production", after=moves[0].number))
+        assert list(moves[1:]) == list(store.list_changes("net", stage="production", after=moves[0].number))
 
 
 def _move(
