@@ -23,6 +23,7 @@ __all__ = [
     "NumberRange",
     "actor_option",
     "limit_option",
+    "note_warnings",
     "open_registry",
     "pre_option",
     "read_metadata",
@@ -142,12 +143,18 @@ def open_registry(root: str, *, create: bool = False) -> Iterator[ModelRegistry]
     Raises:
         RegistryNotFoundError: If there is none, unless *create*: looking must not leave an empty one behind.
     """
+    said = click.get_current_context().meta
+    with note_warnings(), ModelRegistry(root, artifacts=said[ARTIFACTS], view=said[VIEW], create=create) as opened:
+        yield opened
+
+
+@contextmanager
+def note_warnings() -> Iterator[None]:
+    """Print what the registry warns of as notes on standard error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RegistryWarning)
         try:
-            said = click.get_current_context().meta
-            with ModelRegistry(root, artifacts=said[ARTIFACTS], view=said[VIEW], create=create) as opened:
-                yield opened
+            yield
         finally:
             for one in caught:
                 say(f"Note: {one.message}", err=True)

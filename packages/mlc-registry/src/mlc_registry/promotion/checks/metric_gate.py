@@ -96,7 +96,8 @@ def _find_metric(version: ModelVersion, name: str) -> float | str:
         return metrics[name]
     stated = version.metadata.get("metrics")
     if isinstance(stated, Mapping) and name in stated:
-        return f"the metric {name!r} of {version.version} is {show(stated[name])}, which is no number to compare"
+        value = show(stated[name])
+        return f"the metric {name!r} of {version.version} is {value}, which is no number that can be compared"
     if name in version.metadata:
         return (
             f"{version.version} has {name!r} in its metadata, where it is no metric; state it in `tracking` (--metric)"
