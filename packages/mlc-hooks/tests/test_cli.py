@@ -34,6 +34,35 @@ def make_burn():
 """
 
 
+JSON_COMMANDS = """
+import click
+
+from mlc_hooks import MlcError, hookimpl
+from mlc_hooks.console import json_option
+
+
+class BurntError(MlcError):
+    pass
+
+
+@click.command()
+@json_option
+def burn(as_json):
+    raise BurntError("it is black")
+
+
+@click.command()
+@json_option
+def leave(as_json):
+    raise click.exceptions.Exit(3)
+
+
+@hookimpl
+def mlc_commands():
+    return {"burn": lambda: burn, "leave": lambda: leave}
+"""
+
+
 @pytest.fixture
 def mlc(site, plugins, monkeypatch, capsys):
     """Run `mlc` in this process, among what the test installs, and return status, output and errors."""
@@ -113,6 +142,18 @@ def test_ambiguous_command_is_a_usage_error(mlc, site):
     assert "Error: command 'burn' is offered more than once; say 'acme:burn' or 'zeta:burn'" in err
     assert 1 == mlc("zeta:burn")[0]
     assert "zeta:burn" in mlc("--help")[1]
+
+
+def test_error_is_json_where_json_was_asked_for(mlc, site):
+    """One line with its kind and its message, of ours and of usage; the status is the same."""
+    site.install("acme", JSON_COMMANDS)
+    for arguments, status, kind in ((("burn", "--json"), 1, "BurntError"), (("burn", "x", "--json"), 2, "UsageError")):
+        found, out, err = mlc(*arguments)
+        said = json.loads(err)["error"]
+        assert (status, "", kind) == (found, out, said["kind"])
+    assert "unexpected extra argument" in said["message"]
+    assert (3, "", "") == mlc("leave", "--json")
+    assert "Error: it is black\n" == mlc("burn")[2]
 
 
 def test_error_of_ours_is_one_line(mlc, bakery_commands):

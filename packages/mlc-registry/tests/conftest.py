@@ -163,9 +163,9 @@ def make_database(postgresql_server, postgresql_template):
     """Make databases on the server; return the URL of a new one, with an empty registry unless it is to be bare."""
     made = []
 
-    def make(*, bare=False):
+    def make(*, bare=False, template="filled"):
         made.append(f"test_{uuid.uuid4().hex}")
-        template = "template0" if bare else "filled"
+        template = "template0" if bare else template
         postgresql_template(f"CREATE DATABASE {made[-1]} TEMPLATE {template} STRATEGY file_copy")
         return postgresql_server(made[-1])
 
@@ -182,6 +182,43 @@ def make_place(kind, request, *, bare=False):
     if not bare:
         shutil.copytree(request.getfixturevalue("empty_registry"), folder / "registry")
     return Place(str(folder / "registry"), folder / "registry" / "artifacts")
+
+
+@pytest.fixture(scope="session")
+def templates():
+    """Places of registries that were filled once, by their kind and name."""
+    return {}
+
+
+@pytest.fixture
+def copy_place(request, templates, tmp_path_factory):
+    """Return a new place on a database of a kind, with a copy of the registry that a function has filled, once."""
+
+    def fill_once(kind, name, fill):
+        folder = tmp_path_factory.mktemp(name)
+        if kind == "postgresql":
+            request.getfixturevalue("postgresql_template")(f"CREATE DATABASE {name} TEMPLATE filled STRATEGY file_copy")
+            source = Place(request.getfixturevalue("postgresql_server")(name), folder / "artifacts")
+        else:
+            shutil.copytree(request.getfixturevalue("empty_registry"), folder / "registry")
+            source = Place(str(folder / "registry"), folder / "registry" / "artifacts")
+        with source.open() as registry:
+            fill(registry, folder)
+        return source
+
+    def copy(kind, name, fill):
+        if (kind, name) not in templates:
+            templates[kind, name] = fill_once(kind, name, fill)
+        source, folder = templates[kind, name], request.getfixturevalue("tmp_path") / "copied"
+        if kind == "postgresql":
+            url = request.getfixturevalue("make_database")(template=name)
+            if source.artifacts.exists():
+                shutil.copytree(source.artifacts, folder / "artifacts")
+            return Place(url, folder / "artifacts")
+        shutil.copytree(source.root, folder / "registry", symlinks=True)
+        return Place(str(folder / "registry"), folder / "registry" / "artifacts")
+
+    return copy
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

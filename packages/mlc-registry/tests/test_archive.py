@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 
 import pytest
@@ -89,9 +90,11 @@ def sqlite_saved(kept, new_place, weights, checkpoint):
 
 
 @pytest.fixture
-def target(new_place):
-    """Another registry that is not there yet."""
-    with new_place("sqlite").open() as opened:
+def target(new_place, empty_registry):
+    """Another registry, an empty one."""
+    place = new_place("sqlite")
+    shutil.copytree(empty_registry, place.root)
+    with place.open() as opened:
         yield opened
 
 

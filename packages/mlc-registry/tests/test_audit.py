@@ -12,23 +12,39 @@ from mlc_registry import Audit, Audited, AuditError, InvalidMetadataError, Store
 from mlc_registry.history.chain import START, seal
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request, copy_place):
+    """A registry on each database: with a history, if the test asks for one."""
+    fill = _fill if "history" in request.fixturenames else _leave
+    return copy_place(request.param, f"audited{fill.__name__}", fill)
+
+
 @pytest.fixture
 def registry(place):
-    """An empty registry, on each database."""
+    """Opened."""
     with place.open() as opened:
         yield opened
 
 
 @pytest.fixture
-def history(registry, publish):
+def history(registry):
     """Seven lines about two models."""
-    publish("1.0.0", "1.1.0", actor="ann", description="First.")
-    publish("0.1.0", name="cat", actor="ann")
+    return list(registry.audit.lines())
+
+
+def _leave(registry, folder):
+    pass
+
+
+def _fill(registry, folder):
+    for name, version in (("net", "1.0.0"), ("net", "1.1.0"), ("cat", "0.1.0")):
+        (folder / "model.bin").write_text(f"{name} {version}")
+        about = {"description": "First."} if name == "net" else {}
+        registry.register_model(name, version, folder / "model.bin", actor="ann", **about)
     registry.promote("net", "1.0.0", "production", reason="first", actor="ann")
     registry.promote("net", "1.1.0", "production", actor="bob")
     registry.rollback("net", "production", reason="drift", actor="ann")
     registry.yank("net", "1.1.0", "bad labels", actor="ann")
-    return list(registry.audit.lines())
 
 
 def test_whole_history_is_verified(registry, history):
@@ -326,7 +342,7 @@ def test_what_no_backup_could_bring_back_is_refused(registry, history, weights, 
         lambda: registry.register_model("net", "4.0.0", __file__, actor=broken),
         lambda: registry.register_model("net", "4.0.0", __file__, description=17 * broken),
     ):
-        with pytest.raises(InvalidMetadataError, match="cannot be kept"):
+        with pytest.raises(InvalidMetadataError, match=r"cannot be kept|can keep"):
             attempt()
 
     assert 7 == registry.audit.verify().lines

@@ -116,10 +116,10 @@ class MemoryStore:
         found = self._stages.get((model, stage))
         return None if found is None else self.find(model, found.version)
 
-    def list_models(self):
+    def list_models(self, *, limit=None, after=""):
         """Count and compare."""
         found = []
-        for name in sorted({model for model, _ in self._versions}):
+        for name in sorted({model for model, _ in self._versions if model > after})[:limit]:
             everything = self.list_versions(name)
             latest = [one.version for one in everything if not one.yanked and not one.version.is_prerelease]
             newest = self.newest(name)
@@ -151,9 +151,10 @@ class MemoryStore:
         """Sort them."""
         return [one for (name, _), one in sorted(self._stages.items()) if name == model]
 
-    def list_changes(self, model, *, stage=None):
+    def list_changes(self, model, *, stage=None, limit=None, after=0):
         """Filter them."""
-        return [one for one in self._changes if one.model == model and stage in {None, one.stage}]
+        found = [one for one in self._changes if one.model == model and stage in {None, one.stage}]
+        return [one for one in found if one.number > after][:limit]
 
     def set_yanked(self, model, version, *, yanked, actor, reason):
         """Replace the record."""
@@ -172,6 +173,13 @@ class MemoryStore:
             if expected is not None and expected != (before.version if before else "unset"):
                 msg = f"{stage} points to {before and before.version}; {expected} was expected"
                 raise StageConflictError(msg)
+            if version is None:
+                if before is None:
+                    msg = f"{stage} points to nothing"
+                    raise StageConflictError(msg)
+                del self._stages[model, stage]
+                self._note(model, kind, stage, before.version, before.version, actor, reason)
+                return before, None
             now = datetime.now(timezone.utc)
             after = Stage(model=model, name=stage, version=version, actor=actor, reason=reason, at=now)
             self._stages[model, stage] = after
@@ -187,7 +195,7 @@ class MemoryStore:
     def _note(self, model, kind, stage, before, after, actor, reason):
         now = datetime.now(timezone.utc)
         facts = {"stage": stage, "before": before, "after": after, "actor": actor, "reason": reason, "at": now}
-        self._changes.append(Change(model=model, kind=kind, **facts))
+        self._changes.append(Change(model=model, kind=kind, number=len(self._changes) + 1, **facts))
 
 
 class TestMemory(StoreContract):

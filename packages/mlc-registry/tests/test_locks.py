@@ -154,7 +154,7 @@ def test_a_lock_file_that_is_not_there_is_said_so(tmp_path):
 def test_paths_that_cannot_be_are_errors_with_a_type(path, tmp_path, monkeypatch):
     """However they cannot be."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LockError, match="cannot be written"):
+    with pytest.raises(LockError, match=r"cannot be written|no path does"):
         write_lock(Lock(registry="", requirements={}, models={}), path)
-    with pytest.raises(LockError, match="cannot be read"):
+    with pytest.raises(LockError, match=r"cannot be read|no path does"):
         read_lock(path)

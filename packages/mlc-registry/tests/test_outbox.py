@@ -1,15 +1,18 @@
 """Listeners: every line, in order, at least once, and twice only if somebody died."""
 
+import contextlib
 import hashlib
 import hmac
 import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,8 @@ from mlc_registry import (
     StoreError,
     Webhook,
 )
+
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "listener.py"
 
 
 class Hook(http.server.BaseHTTPRequestHandler):
@@ -257,6 +262,32 @@ def test_store_without_listeners_says_so():
     """A plugin's may have none."""
     with pytest.raises(StoreError, match="object keeps no listeners"):
         Outbox(object())
+
+
+@pytest.mark.skipif(not EXAMPLE.exists(), reason="the pages are not beside the tests")
+def test_listener_of_the_page_hears(filled):
+    """It runs as it stands, believes who knows the secret, and nobody else."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(EXAMPLE), str(port)]
+    environment = {**os.environ, "MLC_OUTBOX_SECRET": "sesame"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as listener:
+        try:
+            for _ in range(600):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.05)
+            url = f"http://127.0.0.1:{port}/"
+            filled.outbox.add("page", url, from_start=True)
+            with pytest.raises(DeliveryError, match="403"):
+                filled.outbox.deliver("page", Webhook(url, secret="wrong"))
+            count = filled.outbox.deliver("page", Webhook(url, secret="sesame"))
+            heard = [listener.stdout.readline().split()[:2] for _ in range(count)]
+        finally:
+            listener.terminate()
+
+    assert [[str(one.number), one.kind.split()[0]] for one in filled.audit.lines()] == heard
 
 
 def test_webhook_posts_lines_and_signs_them(filled, hook):

@@ -11,6 +11,7 @@ from mlc_hooks.choice import Choice
 from mlc_registry import (
     ApprovalNotFoundError,
     CheckRule,
+    InvalidMetadataError,
     InvalidNameError,
     ModelRegistry,
     Policy,
@@ -118,9 +119,10 @@ def test_force_needs_a_reason_and_is_remembered(registry, publish):
     publish("1.0.0")
     registry.policy.write(AFTER_STAGING)
 
-    for reason in ("", " "):
-        with pytest.raises(PromotionRefusedError, match="needs a reason"):
-            registry.promote("net", "1.0.0", "production", force=True, reason=reason)
+    with pytest.raises(PromotionRefusedError, match="needs a reason"):
+        registry.promote("net", "1.0.0", "production", force=True)
+    with pytest.raises(InvalidMetadataError, match="says nothing"):
+        registry.promote("net", "1.0.0", "production", force=True, reason=" ")
     registry.promote("net", "1.0.0", "production", force=True, reason="fire", actor="ann")
     line = registry.history("net")[-1]
 

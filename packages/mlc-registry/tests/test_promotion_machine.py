@@ -54,6 +54,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self._root = Path(self._place.name)
         self._registry = self._open()
         self._steps = {"staging": [], "production": [], "canary": []}
+        self._been = {name: set() for name in self._steps}
         self._approved = set()
         self._yanked = set()
         self._forced = 0
@@ -87,7 +88,7 @@ class PolicyMachine(RuleBasedStateMachine):
         if stage == "staging":
             return set()
         found = set()
-        if after and version not in self._steps["staging"]:
+        if after and version not in {*self._steps["staging"], *self._been["staging"]}:
             found.add("after")
         if version.is_prerelease and not prereleases:
             found.add("prereleases")
@@ -147,6 +148,17 @@ class PolicyMachine(RuleBasedStateMachine):
         else:
             self._registry.rollback("net", stage)
             steps.pop()
+
+    @rule(stage=STAGES)
+    def demote(self, stage):
+        """Let a stage point to nothing, which takes from no version that it has been there."""
+        if self._steps[stage]:
+            self._registry.demote("net", stage)
+            self._been[stage].update(self._steps[stage])
+            self._steps[stage].clear()
+        else:
+            with pytest.raises(StageNotFoundError):
+                self._registry.demote("net", stage)
 
     @rule(version=VERSIONS, stage=st.sampled_from(["staging", "production"]), actor=ACTORS)
     def approve(self, version, stage, actor):

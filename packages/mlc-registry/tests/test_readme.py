@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlc_registry import ModelRegistry
+from mlc_registry.commands import registry as registry_group
 
 BESIDE = Path(__file__).parents[1] / "README.md"
 
@@ -56,5 +57,13 @@ def test_commands_run(readme, mlc, tmp_path, monkeypatch):
         if words[0] == "mlc":
             assert 0 == mlc(*words[1:])[0], line
     with ModelRegistry("registry", create=False) as registry:
-        assert {"metrics": {"dice": 0.93}, "run": "exp_7"} == registry.get("brain-tissue", "1.2.0").metadata
-        assert "1.2.0" == str(registry.resolve("brain-tissue", "production").version)
+        tracking = registry.get("lesions", "1.2.0").tracking
+        assert ({"dice": 0.93}, "exp_7") == (tracking.metrics, tracking.run)
+        assert "1.2.0" == str(registry.resolve("lesions", "production").version)
+
+
+def test_every_command_is_named(readme):
+    """Each once, in the table of commands, and no other."""
+    (table,) = re.findall(r"^\| to \| commands \|\n(.*?)^$", readme, re.MULTILINE | re.DOTALL)
+
+    assert sorted(registry_group.commands) == sorted(re.findall(r"`(.*?)`", table))

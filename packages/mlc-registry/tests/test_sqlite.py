@@ -1,6 +1,7 @@
 """SQLite: what only the database can promise."""
 
 import contextlib
+import fcntl
 import gc
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -200,20 +202,27 @@ def test_opening_again_is_light(registry, root, run_python):
 
 
 def test_maker_waits_for_another(tmp_path, monkeypatch):
-    """Two may make the same registry at once, and one of them is at it."""
+    """Two may make the same registry at once, and one of them is at it; who waits too long is told so."""
     from mlc_registry.stores import sqlite
 
-    with contextlib.closing(sqlite3.connect(tmp_path / "registry.db", check_same_thread=False)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        threading.Timer(0.1, other.rollback).start()
-        ModelRegistry(tmp_path).close()
+    handle = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        maker = threading.Thread(target=lambda: ModelRegistry(tmp_path).close())
+        maker.start()
+        time.sleep(0.1)
+        assert [] == list(tmp_path.iterdir())
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        maker.join()
+        assert (tmp_path / "registry.db").exists()
 
+        (tmp_path / "registry.db").unlink()
         monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
-        (tmp_path / "second").mkdir()
-    with contextlib.closing(sqlite3.connect(tmp_path / "second" / "registry.db")) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match="database is locked"):
-            ModelRegistry(tmp_path / "second")
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="somebody else has been making a registry"):
+            ModelRegistry(tmp_path)
+    finally:
+        os.close(handle)
 
 
 def test_newer_database_is_refused(database, registry, root):
@@ -242,17 +251,11 @@ def test_what_is_no_database_is_refused(tmp_path):
         ModelRegistry(tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, b""])
-def test_looking_makes_nothing(tmp_path, content):
-    """Without `create`, a registry that is not there stays away, and an empty file stays empty."""
-    place = tmp_path / "registry"
-    if content is not None:
-        place.mkdir()
-        (place / "registry.db").write_bytes(content)
-
+def test_looking_makes_nothing(tmp_path):
+    """Without `create`, a registry that is not there stays away."""
     with pytest.raises(RegistryNotFoundError, match="there is no registry in"):
-        ModelRegistry(place, create=False)
-    assert (content is not None) == place.exists()
+        ModelRegistry(tmp_path / "registry", create=False)
+    assert [] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlc_hooks.catalog import Catalog
-from mlc_hooks.console import say
+from mlc_hooks.console import print_error, say
 from mlc_hooks.errors import AmbiguousNameError, MlcError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -56,9 +56,25 @@ def mlc() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `mlc` and turn MLC's own errors into one message on standard error and their exit status, mostly 1."""
+    """Run `mlc` and turn MLC's own errors into one message on standard error and their exit status, mostly 1.
+
+    With `--json` among the *arguments* that message is one line of JSON, `{"error": {"kind": …, "message": …}}`, be the
+    error MLC's own or one of usage.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = "--json" in given[: given.index("--") if "--" in given else None]
     try:
-        mlc.main(args=None if arguments is None else list(arguments), prog_name="mlc")
+        status = mlc.main(args=given, prog_name="mlc", standalone_mode=not as_json)
     except MlcError as error:
-        say(f"Error: {error}", err=True)
+        if not as_json:
+            say(f"Error: {error}", err=True)
+        else:
+            print_error(type(error).__name__, str(error))
         sys.exit(error.exit_status)
+    except click.ClickException as error:
+        print_error(type(error).__name__, error.format_message())
+        sys.exit(error.exit_code)
+    except click.Abort:
+        print_error("Abort", "it was interrupted")
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)

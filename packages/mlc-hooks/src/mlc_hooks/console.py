@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-__all__ = ["human_size", "json_option", "print_json", "print_table", "printable", "say", "stdout"]
+__all__ = ["human_size", "json_option", "print_error", "print_json", "print_table", "printable", "say", "stdout"]
 
 CONTROLS = {code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 PIPE_WIDTH = 200  # a pipe has no width, and a table cut to 80 columns loses what grep looks for
@@ -70,6 +70,11 @@ def human_size(size: int) -> str:
 def print_json(data: object) -> None:
     """Print *data* as one JSON document, indented. NaN and infinities, which JSON has no word for, become null."""
     say(json.dumps(_sayable(data), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def print_error(kind: str, message: str) -> None:
+    """Print an error on standard error as one line of JSON: `{"error": {"kind": …, "message": …}}`."""
+    click.echo(json.dumps({"error": {"kind": kind, "message": message}}), err=True)
 
 
 def _sayable(data: object) -> object:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         CorruptArtifactError,
         DeliveryError,
         DependencyError,
+        EmptyDirectoryWarning,
         InvalidAddressError,
         InvalidMetadataError,
         InvalidNameError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         LockError,
         LooseVersionWarning,
         MigrationError,
+        MissingMetricWarning,
         ModelNotFoundError,
         PartialWeightsWarning,
         PolicyConflictError,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
         RegistryNotFoundError,
         RegistryWarning,
         RemovedVersionError,
+        RepairedVersionWarning,
         RetentionError,
         SchemaError,
         SignatureError,
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
         StageNotFoundError,
         StoreError,
         UnchangedVersionWarning,
+        UncheckedClassWarning,
         VersionExistsError,
         VersionNotFoundError,
         YankedVersionError,
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from mlc_registry.history.audit import Audit
     from mlc_registry.history.outbox import Outbox
     from mlc_registry.history.webhooks import Webhook
+    from mlc_registry.metrics import metrics_of
     from mlc_registry.migrations.room import Step
     from mlc_registry.migrations.scripts import Migrated, Migrations, migrate
     from mlc_registry.promotion.policy import CheckRule, Policy, StageRule
@@ -134,6 +139,7 @@ __all__ = [
     "Dependencies",
     "DependencyError",
     "Draft",
+    "EmptyDirectoryWarning",
     "File",
     "Interval",
     "InvalidAddressError",
@@ -161,6 +167,7 @@ __all__ = [
     "Migrated",
     "MigrationError",
     "Migrations",
+    "MissingMetricWarning",
     "Model",
     "ModelNotFoundError",
     "ModelRegistry",
@@ -189,6 +196,7 @@ __all__ = [
     "Release",
     "Releases",
     "RemovedVersionError",
+    "RepairedVersionWarning",
     "Required",
     "Resolution",
     "Resolved",
@@ -216,6 +224,7 @@ __all__ = [
     "Suggestion",
     "Tracking",
     "UnchangedVersionWarning",
+    "UncheckedClassWarning",
     "Version",
     "VersionExistsError",
     "VersionNotFoundError",
@@ -223,6 +232,7 @@ __all__ = [
     "YankedVersionError",
     "YankedVersionWarning",
     "git_commit",
+    "metrics_of",
     "migrate",
     "parse_reference",
     "promotion_checks",
@@ -239,19 +249,21 @@ __getattr__, __dir__ = lazy_exports(
         "history.audit": "Audit",
         "releases.bumps": "Reason Suggestion",
         "catalogs": "promotion_checks registry_stores",
+        "metrics": "metrics_of",
         "releases.changelogs": "Changelog Release",
         "releases.comparisons": "Comparison",
         "dependencies.room": "Branch Dependencies Required Resolution",
         "errors": (
             "ApprovalNotFoundError ArchiveError AuditError BumpWarning ConstructionError CorruptArtifactError "
-            "DeliveryError DependencyError InvalidAddressError InvalidMetadataError InvalidNameError InvalidQueryError "
-            "InvalidNoteError InvalidRangeError InvalidReferenceError InvalidTagError InvalidVersionError "
-            "ListenerBusyError ListenerExistsError ListenerNotFoundError LockError LooseVersionWarning "
-            "MigrationError ModelNotFoundError PartialWeightsWarning PolicyConflictError PolicyError "
-            "PromotionRefusedError RegistryError RegistryNotFoundError RegistryWarning RemovedVersionError "
-            "RetentionError SchemaError SignatureError SourceError StageConflictError StageNotFoundError StoreError "
-            "UnchangedVersionWarning VersionExistsError VersionNotFoundError YankedVersionError "
-            "YankedVersionWarning"
+            "DeliveryError DependencyError EmptyDirectoryWarning InvalidAddressError InvalidMetadataError "
+            "InvalidNameError InvalidNoteError InvalidQueryError InvalidRangeError InvalidReferenceError "
+            "InvalidTagError InvalidVersionError ListenerBusyError ListenerExistsError ListenerNotFoundError "
+            "LockError LooseVersionWarning MigrationError MissingMetricWarning ModelNotFoundError "
+            "PartialWeightsWarning PolicyConflictError PolicyError PromotionRefusedError RegistryError "
+            "RegistryNotFoundError RegistryWarning RemovedVersionError RepairedVersionWarning RetentionError "
+            "SchemaError SignatureError SourceError StageConflictError StageNotFoundError StoreError "
+            "UnchangedVersionWarning UncheckedClassWarning VersionExistsError VersionNotFoundError "
+            "YankedVersionError YankedVersionWarning"
         ),
         "dependencies.locks": "Lock Locked",
         "migrations.scripts": "Migrated Migrations migrate",

@@ -10,6 +10,7 @@ import attrs
 from mlc_registry import misses
 from mlc_registry.artifacts.local import refuse_damage
 from mlc_registry.errors import StoreError
+from mlc_registry.names import check_asked
 from mlc_registry.records import Resolved
 from mlc_registry.semver.references import read_reference
 from mlc_registry.semver.versions import Version
@@ -66,6 +67,7 @@ class Backend:
         Raises:
             ModelNotFoundError, VersionNotFoundError, StageNotFoundError: If it leads nowhere; says what there is.
         """
+        check_asked(name)
         if wanted.exact is not None:
             found = self.store.find(name, wanted.exact)
         elif wanted.range is not None:
@@ -86,7 +88,7 @@ class Backend:
         Raises:
             ModelNotFoundError, VersionNotFoundError: If it is not there.
         """
-        return self.find(name, read_reference(str(Version.read(version))))
+        return self.find(name, read_reference(Version.read(version)))
 
     def place(self, published: ModelVersion) -> Path:
         """Return where the file or directory of *published* is on this machine, or will be once it was fetched."""

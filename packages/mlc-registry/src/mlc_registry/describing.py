@@ -49,7 +49,7 @@ def describe(
         msg = f"{type(backend.store).__name__} keeps neither tags nor notes; publish without"
         raise StoreError(msg)
     check_line(actor=name_actor(actor))
-    if notes:
+    if notes != "":
         check_notes(notes)
     return {
         "metadata": normalise_metadata(metadata),

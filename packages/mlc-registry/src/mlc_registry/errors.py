@@ -47,6 +47,10 @@
         ├── LooseVersionWarning    a version such as `v1.0` was read as 1.0.0
         ├── YankedVersionWarning   what was asked for by version or stage has been yanked
         ├── UnchangedVersionWarning  the files were published before, and the new metadata was not kept
+        ├── MissingMetricWarning     what was searched for by a metric that no version states
+        ├── RepairedVersionWarning   published files were not what they were, and were put right
+        ├── EmptyDirectoryWarning    directories without files were not published
+        ├── UncheckedClassWarning    nobody has looked whether that class is there
         ├── BumpWarning            a version changes more than its number says
         └── PartialWeightsWarning  some of the weights were not loaded, as strict=False allows
 """
@@ -71,6 +75,7 @@ __all__ = [
     "CorruptArtifactError",
     "DeliveryError",
     "DependencyError",
+    "EmptyDirectoryWarning",
     "InvalidAddressError",
     "InvalidMetadataError",
     "InvalidNameError",
@@ -86,6 +91,7 @@ __all__ = [
     "LockError",
     "LooseVersionWarning",
     "MigrationError",
+    "MissingMetricWarning",
     "ModelNotFoundError",
     "PartialWeightsWarning",
     "PolicyConflictError",
@@ -95,6 +101,7 @@ __all__ = [
     "RegistryNotFoundError",
     "RegistryWarning",
     "RemovedVersionError",
+    "RepairedVersionWarning",
     "RetentionError",
     "SchemaError",
     "SignatureError",
@@ -103,6 +110,7 @@ __all__ = [
     "StageNotFoundError",
     "StoreError",
     "UnchangedVersionWarning",
+    "UncheckedClassWarning",
     "VersionExistsError",
     "VersionNotFoundError",
     "YankedVersionError",
@@ -112,6 +120,10 @@ __all__ = [
 
 class RegistryError(MlcError):
     """The root of what the registry raises on purpose."""
+
+    def __str__(self) -> str:
+        """Return the message, which can be printed even if it names a path that is no text."""
+        return super().__str__().encode(errors="backslashreplace").decode()
 
 
 class InvalidVersionError(RegistryError, ValueError):
@@ -286,6 +298,22 @@ class YankedVersionWarning(RegistryWarning):
 
 class UnchangedVersionWarning(RegistryWarning):
     """The same files were published before, and what differs beside them was not kept."""
+
+
+class MissingMetricWarning(RegistryWarning):
+    """Nothing was found, as no version states the metric at all."""
+
+
+class RepairedVersionWarning(RegistryWarning):
+    """Published files were missing or not what they were, and were put right from the same files."""
+
+
+class EmptyDirectoryWarning(RegistryWarning):
+    """Directories that hold no file were not published: a version is its files."""
+
+
+class UncheckedClassWarning(RegistryWarning):
+    """A class was registered by its name without anybody looking whether it is there."""
 
 
 class BumpWarning(RegistryWarning):

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
     from mlc_registry.records import ModelVersion, Stage
 
-__all__ = ["model_promoted", "model_registered"]
+__all__ = ["model_demoted", "model_promoted", "model_registered"]
+
+
+def model_demoted(before: Stage) -> None:
+    """Tell that a stage, which was *before*, points to nothing any more."""
+    shared().tell("mlc_model_demoted", before=before)
 
 
 def model_registered(model: ModelVersion, path: Path) -> None:

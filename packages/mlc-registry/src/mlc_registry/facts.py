@@ -12,8 +12,10 @@ import orjson
 
 from mlc_registry.errors import InvalidMetadataError, RegistryError
 from mlc_registry.metadata import LARGEST, normalise_metadata
+from mlc_registry.metrics import LONGEST
 from mlc_registry.names import check_model
 from mlc_registry.records import Architecture, Origin, Tracking
+from mlc_registry.requirements import show
 from mlc_registry.semver.ranges import Range
 from mlc_registry.semver.versions import Version
 
@@ -36,8 +38,6 @@ NOTHING = "{}"
 """The facts of a version of which nothing is said."""
 TEXTS = ("run", "dataset", "commit", "checkpoint")
 COUNTS = ("epoch", "step")
-LONGEST = 1000
-"""Characters of a name or an address that is searched for."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,15 +59,15 @@ def check_tracking(tracking: Tracking | None) -> Tracking:
     if tracking is None:
         return Tracking()
     if not isinstance(tracking, Tracking):
-        _refuse("tracking", f"a Tracking is needed, not {tracking!r}")
+        _refuse("tracking", f"a Tracking is needed, not {show(tracking)}")
     if not isinstance(tracking.metrics, Mapping):
-        _refuse("tracking.metrics", f"a number by the name of each is needed, not {tracking.metrics!r}")
+        _refuse("tracking.metrics", f"a number by the name of each is needed, not {show(tracking.metrics)}")
     for name in TEXTS:
         _check_text(getattr(tracking, name), f"tracking.{name}")
     for name in COUNTS:
         count = getattr(tracking, name)
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**63):
-            _refuse(f"tracking.{name}", f"{count!r} is no count from 0 to {2**63 - 1}")
+            _refuse(f"tracking.{name}", f"{show(count)} is no count from 0 to {2**63 - 1}")
     metrics = {_check_name(name): _check_metric(name, value) for name, value in tracking.metrics.items()}
     parameters = normalise_metadata(tracking.parameters, what="tracking.parameters")
     return attrs.evolve(tracking, metrics=metrics, parameters=parameters)
@@ -81,10 +81,12 @@ def check_architecture(architecture: Architecture | None) -> Architecture | None
     """
     if architecture is None:
         return None
-    module, colon, name = str(architecture.model_class).partition(":")
-    if not colon or not all(one.isidentifier() for one in (*module.split("."), *name.split("."))):
-        _refuse("architecture.model_class", f"{architecture.model_class!r} is not written as package.module:Class")
+    if not isinstance(architecture, Architecture):
+        _refuse("architecture", f"an Architecture is needed, not {show(architecture)}")
     _check_text(architecture.model_class, "architecture.model_class")
+    module, colon, name = architecture.model_class.partition(":")
+    if not colon or not all(one.isidentifier() for one in (*module.split("."), *name.split("."))):
+        _refuse("architecture.model_class", f"{show(architecture.model_class)} is not written as package.module:Class")
     config = normalise_metadata(architecture.config, what="architecture.config")
     return attrs.evolve(architecture, config=config)
 
@@ -99,8 +101,8 @@ def check_dependencies(dependencies: Mapping[str, str] | None) -> dict[str, str]
     if dependencies is None:
         return {}
     if not isinstance(dependencies, Mapping):
-        _refuse("dependencies", f"a range by the name of each model is needed, not {dependencies!r}")
-    found = {check_model(str(name)): str(text) for name, text in dependencies.items()}
+        _refuse("dependencies", f"a range by the name of each model is needed, not {show(dependencies)}")
+    found = {check_model(name): text for name, text in dependencies.items()}
     for text in found.values():
         Range.parse(text)
     return found
@@ -201,11 +203,11 @@ DECODERS: dict[str, Any] = {
 
 def _check_text(text: object, where: str) -> None:
     if not isinstance(text, str) or len(text) > LONGEST or not text.isprintable():
-        _refuse(where, f"{str(text)[:80]!r} is not one line of at most {LONGEST} printable characters")
+        _refuse(where, f"{show(text)} is not one line of at most {LONGEST} printable characters")
     try:
         text.encode()
     except UnicodeEncodeError:
-        _refuse(where, f"{text[:80]!r} holds half a character; decode it properly first")
+        _refuse(where, f"{show(text)} holds half a character; decode it properly first")
 
 
 def _check_name(name: object) -> str:
@@ -225,7 +227,7 @@ def _check_metric(name: str, value: object) -> float:
     except OverflowError:
         found = math.inf
     if not math.isfinite(found):
-        _refuse(where, f"{value} cannot be compared; leave it out")
+        _refuse(where, f"{show(value)} cannot be compared; leave it out")
     return found
 
 

@@ -52,3 +52,8 @@ def mlc_model_registered(model: ModelVersion, path: Path) -> None:
 @hookspec
 def mlc_model_promoted(model: ModelVersion, before: Stage | None, after: Stage) -> None:
     """Hear that the stage *after* points to *model* now, be it forwards or back; *before* is what it was."""
+
+
+@hookspec
+def mlc_model_demoted(before: Stage) -> None:
+    """Hear that a stage points to nothing any more; *before* is what it was."""

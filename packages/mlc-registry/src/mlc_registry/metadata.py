@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 
 from mlc_registry.errors import InvalidMetadataError
+from mlc_registry.requirements import show
 
 if TYPE_CHECKING:
     from mlc_registry.records import Json
@@ -68,7 +69,7 @@ def _plain(value: Any, where: str, depth: int) -> Json:
         return _plain_number(value, where)
     if isinstance(value, Mapping):
         items = value.items()
-        return {_check_name(name, where): _plain(one, f"{where}[{name!r}]", depth + 1) for name, one in items}
+        return {_check_name(name, where): _plain(one, f"{where}[{show(name)}]", depth + 1) for name, one in items}
     if isinstance(value, (list, tuple)):
         return [_plain(one, f"{where}[{index}]", depth + 1) for index, one in enumerate(value)]
     advice = "use its .item()" if hasattr(value, "item") else "use numbers, texts, lists and mappings"
@@ -92,7 +93,7 @@ def _refuse(where: str, why: str, advice: str) -> NoReturn:
 
 def _check_name(name: object, where: str) -> str:
     if not isinstance(name, str):
-        _refuse(where, f"the name {name!r} is not a text", "JSON has no other names")
+        _refuse(where, f"the name {show(name)} is not a text", "JSON has no other names")
     return _check_text(str(name), where)
 
 
@@ -100,5 +101,5 @@ def _check_text(text: str, where: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        _refuse(where, f"{text[:40]!r} holds half a character", "decode it properly first")
+        _refuse(where, f"{show(text)} holds half a character", "decode it properly first")
     return text

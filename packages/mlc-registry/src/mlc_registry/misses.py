@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mlc_hooks.hints import known_names, nearest
 from mlc_registry.errors import ModelNotFoundError, RemovedVersionError, StageNotFoundError, VersionNotFoundError
 from mlc_registry.names import KEYWORDS
+from mlc_registry.requirements import show
 from mlc_registry.semver.ranges import Range
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def missing_model(store: Store, name: str) -> ModelNotFoundError:
     """Return the error for a model that is not there."""
     known = [one.name for one in store.list_models()]
     shown = known if len(known) <= 20 else [*known[:20], f"and {len(known) - 20} more"]
-    return ModelNotFoundError(f"there is no model {name!r}.{nearest(name, known)} {known_names('Known', shown)}")
+    return ModelNotFoundError(f"there is no model {show(name)}.{nearest(name, known)} {known_names('Known', shown)}")
 
 
 def removed_version(found: ModelVersion) -> RemovedVersionError:

@@ -100,6 +100,10 @@ class ArtifactStore(Protocol):
         """Hash what the store holds and return what is not as published, in words: nothing when all is well."""
         ...
 
+    def repair(self, staged: Staged, published: ModelVersion) -> Sequence[str]:
+        """Put those of the *staged* files that are not as *published* in their place; return what was not, in words."""
+        ...
+
     def claim(self, owner: str) -> None:
         """Note that the registry whose history begins with the digest *owner* keeps files here. Never raises."""
         ...
@@ -157,8 +161,8 @@ class Store(Protocol):
         """Return the version that *stage* points to, yanked or not."""
         ...
 
-    def list_models(self) -> Sequence[Model]:
-        """Return all models by name."""
+    def list_models(self, *, limit: int | None = None, after: str = "") -> Sequence[Model]:
+        """Return the models by name, in the order of its characters: at most *limit*, those behind the name *after*."""
         ...
 
     def find_digest(self, model: str, digest: str) -> ModelVersion | None:
@@ -179,8 +183,10 @@ class Store(Protocol):
         """Return the stages of *model* by name."""
         ...
 
-    def list_changes(self, model: str, *, stage: str | None = None) -> Sequence[Change]:
-        """Return the history of *model*, or of one of its stages, in the order in which it happened."""
+    def list_changes(
+        self, model: str, *, stage: str | None = None, limit: int | None = None, after: int = 0
+    ) -> Sequence[Change]:
+        """Return the history of *model*, or of a stage of it, in its order: at most *limit*, behind line *after*."""
         ...
 
     def set_yanked(self, model: str, version: Version, *, yanked: bool, actor: str, reason: str) -> ModelVersion | None:
@@ -197,20 +203,22 @@ class Store(Protocol):
         self,
         model: str,
         stage: str,
-        version: Version,
+        version: Version | None,
         *,
-        kind: Literal["promoted", "rolled back"],
+        kind: Literal["promoted", "rolled back", "demoted"],
         actor: str,
         reason: str,
         expected: Version | Literal["unset"] | None,
         details: str = "",
         seen: int | None = None,
-    ) -> tuple[Stage | None, Stage]:
+    ) -> tuple[Stage | None, Stage | None]:
         """Point *stage* to *version*, which exists; return the stage before and after.
 
-        With *expected*, only if the stage points to that version, or if it is "unset", to none yet. With *seen*, only
-        if no line of the ledger behind that number takes back what the caller went by: none that a version of *model*
-        was rolled back, yanked, removed or lost an approval, and none that the registry was configured.
+        With None for *version*, which *kind* "demoted" goes with, it points to nothing afterwards; it must have pointed
+        to something. With *expected*, only if the stage points to that version, or if it is "unset", to none yet. With
+        *seen*, only if no line of the ledger behind that number takes back what the caller went by: none that a version
+        of *model* was rolled back, demoted, yanked, removed or lost an approval, and none that the registry was
+        configured.
         *details* are kept with the line of history.
 
         Raises:

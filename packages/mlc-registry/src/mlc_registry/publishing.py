@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from mlc_registry.errors import InvalidNameError, RemovedVersionError, UnchangedVersionWarning, VersionExistsError
+from mlc_registry.errors import (
+    InvalidNameError,
+    RemovedVersionError,
+    RepairedVersionWarning,
+    UnchangedVersionWarning,
+    VersionExistsError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,7 +22,7 @@ if TYPE_CHECKING:
     from mlc_registry.protocols import ArtifactStore, Store
     from mlc_registry.records import Draft, ModelVersion
 
-__all__ = ["check_repeat", "identify", "publish"]
+__all__ = ["check_repeat", "identify", "publish", "repair"]
 
 
 def publish(store: Store, artifacts: ArtifactStore, staged: Staged, draft: Draft) -> tuple[ModelVersion, bool]:
@@ -40,6 +46,24 @@ def publish(store: Store, artifacts: ArtifactStore, staged: Staged, draft: Draft
     elif (owner := identify(store)) is not None:
         artifacts.claim(owner)
     return published, is_new
+
+
+def repair(artifacts: ArtifactStore, staged: Staged, published: ModelVersion) -> None:
+    """Put the files of *published* right from *staged*, which are the same files, where they are not what they were.
+
+    Raises:
+        StoreError: If they cannot be put right.
+
+    Warns:
+        RepairedVersionWarning: Says what was wrong.
+    """
+    if published.removed or staged.digest != published.digest:
+        return
+    damage = artifacts.repair(staged, published)
+    if damage:
+        what = f"{published.model} {published.version}"
+        msg = f"{what} was not what was published, and was put right from these files:\n  " + "\n  ".join(damage)
+        warnings.warn(msg, RepairedVersionWarning, stacklevel=3)
 
 
 def identify(store: Store) -> str | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from mlc_registry import misses
 from mlc_registry.construction.classes import construct, find_class
 from mlc_registry.construction.weights import load_weights
-from mlc_registry.errors import InvalidQueryError, StoreError, YankedVersionWarning
+from mlc_registry.errors import MissingMetricWarning, StoreError, YankedVersionWarning
+from mlc_registry.names import check_asked, check_stage
+from mlc_registry.records import Query
+from mlc_registry.requirements import require_size
 from mlc_registry.search import check_limit, make_query
-from mlc_registry.semver.references import read_reference
+from mlc_registry.semver.references import Reference, read_reference
 from mlc_registry.semver.versions import Version
 
 if TYPE_CHECKING:
@@ -129,9 +133,16 @@ class RegistryReader:
         """
         return self._backend.get(name, version)
 
-    def list_models(self) -> Sequence[Model]:
-        """Return all models by name."""
-        return self._backend.store.list_models()
+    def list_models(self, *, limit: int | None = None, after: str | None = None) -> Sequence[Model]:
+        """Return the models by name, in the order of its characters: at most *limit*, those behind the name *after*.
+
+        Raises:
+            InvalidQueryError: If *limit* is no count.
+            InvalidNameError: If *after* is no text.
+        """
+        if limit is not None:
+            require_size(limit, "limit", way="leave it out to have all")
+        return self._backend.store.list_models(limit=limit, after="" if after is None else check_asked(after))
 
     def list_versions(
         self, name: str, *, limit: int | None = None, below: str | Version | None = None
@@ -140,11 +151,11 @@ class RegistryReader:
 
         Raises:
             ModelNotFoundError: If there is no such model.
-            InvalidQueryError: If *limit* is negative.
+            InvalidQueryError: If *limit* is no count.
         """
-        if limit is not None and limit < 0:
-            msg = f"limit={limit} is no count of versions; leave it out to have all"
-            raise InvalidQueryError(msg)
+        check_asked(name)
+        if limit is not None:
+            require_size(limit, "limit", way="leave it out to have all")
         under = None if below is None else Version.read(below)
         found = self._backend.store.list_versions(name, limit=limit, below=under)
         return found or self._backend.explain_nothing(name)
@@ -172,7 +183,7 @@ class RegistryReader:
             model: Of this model only.
             tags: The value of each tag, or None where any will do.
             stage: A stage that points to the version now.
-            metrics: Comparisons, as in `dice>=0.9`.
+            metrics: Comparisons, as in `dice>=0.9`, with what `metrics_of` returns of a version.
             dataset: The data set, by its whole text; so are *run*, *commit* and *checkpoint*.
             run: The training run.
             commit: The commit of the training code.
@@ -185,6 +196,9 @@ class RegistryReader:
             InvalidQueryError, InvalidNameError, InvalidTagError: If that cannot be searched for; says what can.
             ModelNotFoundError: If there is no such *model*.
             StoreError: If the database answers no searches.
+
+        Warns:
+            MissingMetricWarning: If nothing is found, and no version has one of the *metrics* at all.
         """
         searches: Searches | None = getattr(self._backend.store, "searches", None)
         if searches is None:
@@ -193,8 +207,15 @@ class RegistryReader:
         marks = {"dataset": dataset, "run": run, "commit": commit, "checkpoint": checkpoint}
         query = make_query(words, model=model, tags=tags, stage=stage, metrics=metrics, yanked=yanked, **marks)
         found = searches.search(query, after=after, limit=check_limit(limit))
-        if model is not None and not found.versions:
-            self._backend.explain_nothing(model)
+        if not found.versions and after is None:
+            if model is not None:
+                self._backend.explain_nothing(model)
+            for name in dict.fromkeys(name for name, _, _ in query.metrics):
+                every = Query(model=model, metrics=((name, ">=", -sys.float_info.max),), yanked=True)
+                if not searches.search(every, limit=1).versions:
+                    of = "" if model is None else f" of {model}"
+                    msg = f"no version{of} has a metric {name!r}; metrics are what `tracking` states (--metric)"
+                    warnings.warn(msg, MissingMetricWarning, stacklevel=2)
         return found
 
     def list_files(self, name: str, version: str | Version) -> Sequence[File]:
@@ -211,15 +232,37 @@ class RegistryReader:
         Raises:
             ModelNotFoundError: If there is no such model.
         """
+        check_asked(name)
         return self._backend.store.list_stages(name) or self._backend.explain_nothing(name)
 
-    def history(self, name: str, *, stage: str | None = None) -> Sequence[Change]:
+    def history(
+        self, name: str, *, stage: str | None = None, limit: int | None = None, after: int | None = None
+    ) -> Sequence[Change]:
         """Return what happened to a model, or to one of its stages, in that order.
+
+        Args:
+            name: The model.
+            stage: Only what happened to this stage.
+            limit: How many at most.
+            after: Only what is behind the line of this number, as a page's last `Change` has it.
 
         Raises:
             ModelNotFoundError: If there is no such model.
+            InvalidNameError, StageNotFoundError: If *stage* cannot name a stage, or nothing ever happened to one.
+            InvalidQueryError: If *limit* or *after* is no count.
         """
-        return self._backend.store.list_changes(name, stage=stage) or self._backend.explain_nothing(name)
+        check_asked(name)
+        if stage is not None:
+            check_stage(stage)
+        if limit is not None:
+            require_size(limit, "limit", way="leave it out to have all")
+        behind = 0 if after is None else require_size(after, "after", way="pass the number of a Change")
+        found = self._backend.store.list_changes(name, stage=stage, limit=limit, after=behind)
+        if found or limit == 0:
+            return found
+        if stage is not None and not self._backend.store.list_changes(name, stage=stage, limit=1):
+            raise misses.explain_miss(self._backend.store, name, Reference(stage, "stage", stage=stage))
+        return self._backend.explain_nothing(name)
 
     def _resolve(self, name: str, reference: str | Version, *, include_prereleases: bool) -> Resolved:
         return self._backend.resolve(*self._find(name, reference, include_prereleases=include_prereleases, depth=4))
@@ -227,7 +270,7 @@ class RegistryReader:
     def _find(
         self, name: str, reference: str | Version, *, include_prereleases: bool, depth: int = 3
     ) -> tuple[ModelVersion, str]:
-        wanted = read_reference(str(reference), include_prereleases=include_prereleases)
+        wanted = read_reference(reference, include_prereleases=include_prereleases)
         found = self._backend.find(name, wanted)
         if found.removed:
             raise misses.removed_version(found)

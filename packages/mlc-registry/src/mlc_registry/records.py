@@ -31,6 +31,7 @@ __all__ = [
     "Listener",
     "Model",
     "ModelVersion",
+    "Moved",
     "Note",
     "Objection",
     "Origin",
@@ -41,11 +42,16 @@ __all__ = [
     "Row",
     "Signature",
     "Stage",
+    "Stated",
     "Tracking",
 ]
 
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 """What metadata may hold."""
+Moved: TypeAlias = "Literal['promoted', 'rolled back', 'demoted']"
+"""What can happen to a stage."""
+Stated: TypeAlias = "Literal['tagged', 'noted', 'approved', 'withdrawn', 'signed']"
+"""What can be said of a version later."""
 Row: TypeAlias = "dict[str, str | int | bool | None]"  # of a table, as JSON has it
 
 
@@ -222,30 +228,20 @@ class Change:
     """One line of a model's history."""
 
     model: str
-    kind: Literal[
-        "registered",
-        "promoted",
-        "rolled back",
-        "yanked",
-        "unyanked",
-        "removed",
-        "tagged",
-        "noted",
-        "approved",
-        "withdrawn",
-        "signed",
-    ]
+    kind: Moved | Stated | Literal["registered", "yanked", "unyanked", "removed"]
     stage: str
     """The stage that was moved, or nothing."""
     before: Version | None
     """What the stage pointed to."""
     after: Version
-    """The version that it is about."""
+    """The version that it is about; where a stage was demoted, the one that it pointed to."""
     actor: str
     reason: str
     at: datetime
     details: str = ""
     """What else was stated: the notes, the tags as JSON, the signature."""
+    number: int = 0
+    """Its place in the history of the registry."""
 
 
 @attrs.frozen(kw_only=True)

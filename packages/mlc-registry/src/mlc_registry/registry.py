@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc_hooks import open_door
 from mlc_registry import events, misses, names
-from mlc_registry.actors import name_actor
+from mlc_registry.actors import check_reason, name_actor
+from mlc_registry.artifacts.local import ARTIFACTS
 from mlc_registry.artifacts.sources import read_source
 from mlc_registry.backend import Backend
 from mlc_registry.catalogs import open_artifacts, open_store
 from mlc_registry.construction.classes import describe_class, recipe
 from mlc_registry.describing import describe, list_differences
 from mlc_registry.directories.view import View, refuse_overlap
-from mlc_registry.errors import StoreError
+from mlc_registry.errors import EmptyDirectoryWarning, SourceError, StoreError
 from mlc_registry.facts import check_tracking
 from mlc_registry.history.addresses import hide_secrets
 from mlc_registry.promotion import promoting
-from mlc_registry.publishing import check_repeat, publish
+from mlc_registry.publishing import check_repeat, publish, repair
 from mlc_registry.reading import RegistryReader
 from mlc_registry.records import Draft
 from mlc_registry.releases.provenance import complete_tracking, tracking_of
+from mlc_registry.requirements import require_path
+from mlc_registry.rooms import RegistryRooms
 from mlc_registry.semver.references import read_reference
 from mlc_registry.semver.versions import Version
 
@@ -34,22 +38,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mlc_registry.artifacts.local import Transfer
-    from mlc_registry.artifacts.room import ArtifactRoom
-    from mlc_registry.dependencies.room import Dependencies
-    from mlc_registry.history.archive import Archive
-    from mlc_registry.history.audit import Audit
-    from mlc_registry.history.outbox import Outbox
-    from mlc_registry.migrations.scripts import Migrations
-    from mlc_registry.promotion.gatekeeper import Gatekeeper
     from mlc_registry.records import Architecture, ModelVersion, Stage, Tracking
-    from mlc_registry.releases.room import Releases
-    from mlc_registry.retention.room import Retention
-    from mlc_registry.signing import Signing
 
 __all__ = ["ModelRegistry"]
 
 
-class ModelRegistry(RegistryReader):
+class ModelRegistry(RegistryReader, RegistryRooms):
     """Published versions of models, their files, and the stages that point to them.
 
     Every method asks the database, so what another process published a moment ago is found.
@@ -78,6 +72,10 @@ class ModelRegistry(RegistryReader):
         view: str | os.PathLike[str] | None = None,
         create: bool = True,
     ) -> None:
+        require_path(root, "the registry", error=StoreError)
+        for given, what in ((artifacts, "artifacts"), (view, "view")):
+            if given is not None:
+                require_path(given, what, error=StoreError)
         store = open_store(root, create=create)
         self._root = hide_secrets(str(root))
         if artifacts is None:
@@ -85,7 +83,7 @@ class ModelRegistry(RegistryReader):
                 store.close()
                 msg = f"{self._root} is no place for files; say where they go, with artifacts=DIRECTORY (--artifacts)"
                 raise StoreError(msg)
-            artifacts = store.home / "artifacts"
+            artifacts = store.home / ARTIFACTS
         try:
             files = open_artifacts(artifacts)
             shown = store.home / "models" if view is None and store.home is not None else view
@@ -150,12 +148,16 @@ class ModelRegistry(RegistryReader):
             StoreError: If the disk or the database fails; nothing is published then.
 
         Warns:
+            RepairedVersionWarning: If that version is there, its files were not what was published, and these, which
+                are the same, have taken their place.
+            EmptyDirectoryWarning: If some directories hold no file; they are not published.
             BumpWarning: If it changes more than its number says beside the release before; where warnings are errors,
                 nothing is published.
         """
         open_door("mlc_registry")
         names.check_model(name)
         number = Version.read(version)
+        require_path(path, "what to publish", error=SourceError)
         said: dict[str, Any] = {
             "metadata": metadata,
             "tracking": complete_tracking(check_tracking(tracking), tracking_of(path)),
@@ -168,6 +170,9 @@ class ModelRegistry(RegistryReader):
             said["dependencies"] = self.dependencies.check(name, dependencies)
         about = describe(self._backend, **said, description=description, tags=tags, notes=notes, actor=actor)
         source = read_source(path)
+        if source.empty:
+            msg = f"directories without files are not published: {', '.join(source.empty)}; a version is its files"
+            warnings.warn(msg, EmptyDirectoryWarning, stacklevel=2)
         with self._backend.artifacts.stage(source, transfer) as staged:
             draft = Draft(
                 model=name,
@@ -181,6 +186,7 @@ class ModelRegistry(RegistryReader):
                 self.releases.check_bump(draft, Path(path))
                 published, is_new = publish(self._backend.store, self._backend.artifacts, staged, draft)
             else:
+                repair(self._backend.artifacts, staged, there)
                 published, is_new = there, False
         if is_new:
             self._backend.refresh()
@@ -224,6 +230,7 @@ class ModelRegistry(RegistryReader):
         """Let ranges, `latest` and `newest` pass a version over; who asks for it exactly, or by stage, still gets it.
 
         Raises:
+            InvalidMetadataError: If *reason* is blank: whoever pinned the version is to read why.
             ModelNotFoundError, VersionNotFoundError: If it is not there.
         """
         return self._set_yanked(name, Version.read(version), yanked=True, actor=actor, reason=reason)
@@ -271,7 +278,7 @@ class ModelRegistry(RegistryReader):
         """
         open_door("mlc_registry")
         return promoting.promote(
-            self._backend, name, str(reference), stage, reason=reason, actor=actor, expected=expected, force=force
+            self._backend, name, reference, stage, reason=reason, actor=actor, expected=expected, force=force
         )
 
     def rollback(self, name: str, stage: str, *, reason: str = "", actor: str | None = None) -> Stage:
@@ -287,89 +294,32 @@ class ModelRegistry(RegistryReader):
         open_door("mlc_registry")
         return promoting.rollback(self._backend, name, stage, reason=reason, actor=actor)
 
-    # ------------------------------------------------------------------ the rest
+    def demote(
+        self,
+        name: str,
+        stage: str,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        expected: str | Version | None = None,
+    ) -> Stage:
+        """Let *stage* point to nothing any more, and return what it was; the way back ends there.
 
-    @property
-    def artifacts(self) -> ArtifactRoom:
-        """Where the published files are."""
-        from mlc_registry.artifacts.room import ArtifactRoom
-
-        return ArtifactRoom(self._backend)
-
-    @property
-    def policy(self) -> Gatekeeper:
-        """What may be promoted to which stage, and who has approved it."""
-        from mlc_registry.promotion.gatekeeper import Gatekeeper
-
-        return Gatekeeper(self._backend)
-
-    @property
-    def releases(self) -> Releases:
-        """Notes, tags, differences, changelogs, and the number for the next version."""
-        from mlc_registry.releases.room import Releases
-
-        return Releases(self._backend)
-
-    @property
-    def migrations(self) -> Migrations:
-        """What turns the files of one major version into those of another."""
-        from mlc_registry.migrations.scripts import Migrations
-
-        return Migrations(self._backend, self.register_model)
-
-    @property
-    def view(self) -> View:
-        """The directories for people.
+        Args:
+            name: The model.
+            stage: The stage.
+            reason: Why.
+            actor: Who; the user of this process unless said otherwise.
+            expected: Only if *stage* points to this version.
 
         Raises:
-            StoreError: If there are none.
+            ModelNotFoundError, StageNotFoundError: If there is no such stage, or it points to nothing already.
+            StageConflictError: If the stage does not point to what was *expected*.
         """
-        if self._backend.view is None:
-            msg = f"{self._root} is no place for directories; say where they go, with view=DIRECTORY (--view)"
-            raise StoreError(msg)
-        return self._backend.view
+        open_door("mlc_registry")
+        return promoting.demote(self._backend, name, stage, reason=reason, actor=actor, expected=expected)
 
-    @property
-    def audit(self) -> Audit:
-        """The history of all models, which can be proved."""
-        from mlc_registry.history.audit import Audit
-
-        return Audit(self._backend.store)
-
-    @property
-    def dependencies(self) -> Dependencies:
-        """Which versions of models work together, who needs whom, and lock files."""
-        from mlc_registry.dependencies.room import Dependencies
-
-        return Dependencies(self._backend, self._root)
-
-    @property
-    def retention(self) -> Retention:
-        """Which versions nobody needs any more, and their removal."""
-        from mlc_registry.retention.room import Retention
-
-        return Retention(self._backend)
-
-    @property
-    def signing(self) -> Signing:
-        """Signatures over the files of versions."""
-        from mlc_registry.signing import Signing
-
-        return Signing(self._backend)
-
-    @property
-    def outbox(self) -> Outbox:
-        """Who hears of it."""
-        from mlc_registry.history.outbox import Outbox
-
-        return Outbox(self._backend.store)
-
-    @property
-    def archive(self) -> Archive:
-        """All of it, to be saved in one file, or restored from one."""
-        from mlc_registry.history.archive import Archive
-
-        return Archive(self._backend.store, self._backend.artifacts, self._backend.view)
+    # ------------------------------------------------------------------ the rest
 
     def close(self) -> None:
         """Let go of the database; the next question opens it again."""
@@ -389,8 +339,10 @@ class ModelRegistry(RegistryReader):
         return f"ModelRegistry({self._root!r})"
 
     def _set_yanked(self, name: str, number: Version, *, yanked: bool, actor: str | None, reason: str) -> ModelVersion:
+        names.check_asked(name)
+        check_reason(reason, needed=yanked)
         changed = self._backend.store.set_yanked(name, number, yanked=yanked, actor=name_actor(actor), reason=reason)
         if changed is None:
-            raise misses.explain_miss(self._backend.store, name, read_reference(str(number)))
+            raise misses.explain_miss(self._backend.store, name, read_reference(number))
         self._backend.refresh()
         return changed

@@ -6,9 +6,10 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from mlc_registry.errors import InvalidQueryError
+from mlc_registry.errors import InvalidNameError, InvalidQueryError
 from mlc_registry.names import check_model, check_stage
 from mlc_registry.records import Query
+from mlc_registry.requirements import require_size, require_text, require_texts, show
 from mlc_registry.tags import check_tags
 from mlc_registry.words import list_words
 
@@ -39,12 +40,17 @@ def make_query(
         InvalidQueryError: If a word holds nothing to look for, a metric is no comparison, or there is too much of it.
         InvalidNameError, InvalidTagError: If that cannot name a model or a stage, or be a tag.
     """
+    for mark, value in marks.items():
+        if value is not None:
+            require_text(value, mark, error=InvalidQueryError)
+    if stage is not None:
+        require_text(stage, "stage", error=InvalidNameError)
     found = Query(
         words=tuple(one for text in words for one in _read_words(text)),
         model=None if model is None else check_model(model),
         tags=check_tags(tags),
         stage=None if stage is None else check_stage(stage.removeprefix("@")),
-        metrics=tuple(map(read_metric, (metrics,) if isinstance(metrics, str) else metrics)),
+        metrics=tuple(map(read_metric, require_texts(metrics, "metrics", error=InvalidQueryError))),
         yanked=yanked,
         **marks,
     )
@@ -52,10 +58,6 @@ def make_query(
     if count > MOST_CONDITIONS:
         msg = f"{count} words, tags and metrics are too many to search for; {MOST_CONDITIONS} are the limit"
         raise InvalidQueryError(msg)
-    for name, value in marks.items():
-        if value is not None and "\0" in value:
-            msg = f"{name} {value!r} cannot be searched for: it holds a null character"
-            raise InvalidQueryError(msg)
     return found
 
 
@@ -66,12 +68,18 @@ def read_metric(text: str) -> tuple[str, Any, float]:
         InvalidQueryError: If it is none.
     """
     match = METRIC.fullmatch(text)
+    if "!=" in text:
+        msg = (
+            f"{show(text)} cannot be searched for: there is no !=, as most versions would meet it; "
+            "ask for < and for > one after the other"
+        )
+        raise InvalidQueryError(msg)
     try:
         value = math.nan if match is None else float(match["value"])
     except ValueError:
         value = math.nan
     if match is None or not math.isfinite(value) or "\0" in text:
-        msg = f"{text[:80]!r} compares no metric with a number; write dice>=0.9, with one of: < <= == >= >"
+        msg = f"{show(text)} compares no metric with a number; write dice>=0.9, with one of: < <= == >= >"
         raise InvalidQueryError(msg)
     return match["name"], "==" if match["sign"] == "=" else match["sign"], value
 
@@ -82,15 +90,12 @@ def check_limit(limit: int) -> int:
     Raises:
         InvalidQueryError: If it may not.
     """
-    if not 1 <= limit <= MOST:
-        msg = f"limit={limit} is no number of versions from 1 to {MOST}; ask for the next page with after=page.next"
-        raise InvalidQueryError(msg)
-    return limit
+    return require_size(limit, "limit", least=1, most=MOST, way="ask for the next page with after=page.next")
 
 
 def _read_words(text: str) -> list[str]:
-    found = list_words(text)
+    found = list_words(require_text(text, "a word", error=InvalidQueryError))
     if not found:
-        msg = f"{text[:80]!r} holds no letter and no digit to search for"
+        msg = f"{show(text)} holds no letter and no digit to search for"
         raise InvalidQueryError(msg)
     return found

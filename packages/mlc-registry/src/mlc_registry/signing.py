@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 import orjson
 
-from mlc_registry.actors import name_actor
+from mlc_registry.actors import check_reason, name_actor
 from mlc_registry.backend import refuse_removed
 from mlc_registry.errors import SignatureError
 from mlc_registry.records import Signature
@@ -104,6 +104,8 @@ class Signing:
             RemovedVersionError: If the files were removed.
             CorruptArtifactError: If they are not what was published; nothing is signed then. And as `resolve`.
         """
+        check_reason(reason)
+        who = name_actor(actor)
         signing = _load("signing")
         found = self._find(name, reference)
         config = signing.Config().set_hashing_config(_hashing())
@@ -131,7 +133,7 @@ class Signing:
             msg = f"{found.model} {found.version} was not signed: {fault}"
             raise SignatureError(msg)
         change = self._backend.statements.state(
-            found.model, found.version, kind="signed", details=bundle, actor=name_actor(actor), reason=reason
+            found.model, found.version, kind="signed", details=bundle, actor=who, reason=reason
         )
         self._backend.refresh()
         return Signature(bundle=bundle, actor=change.actor, at=change.at)
@@ -142,7 +144,7 @@ class Signing:
         Raises:
             As `resolve` of a registry.
         """
-        found = self._backend.find(name, read_reference(str(reference)))
+        found = self._backend.find(name, read_reference(reference))
         stated = self._backend.statements.list_all(found.model, found.version, kinds=["signed"])
         return tuple(Signature(bundle=one.details, actor=one.actor, at=one.at) for one in stated)
 
@@ -179,7 +181,7 @@ class Signing:
     # ------------------------------------------------------------------ the inside
 
     def _find(self, name: str, reference: str | Version) -> ModelVersion:
-        found = self._backend.find(name, read_reference(str(reference)))
+        found = self._backend.find(name, read_reference(reference))
         refuse_removed(found)
         return found
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Mapping
+from typing import TypeVar
 
 from mlc_registry.errors import InvalidMetadataError, InvalidNoteError, InvalidTagError
 from mlc_registry.metadata import LARGEST
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from mlc_registry.requirements import require_text, show
 
 __all__ = ["check_line", "check_notes", "check_tag", "check_tags", "check_text"]
 
@@ -30,6 +29,9 @@ def check_tags(tags: Mapping[str, Value] | None) -> dict[str, Value]:
     Raises:
         InvalidTagError: If one cannot; names it.
     """
+    if tags is not None and not isinstance(tags, Mapping):
+        msg = f"tags must be a mapping, as {{'team': 'vision'}}, not {show(tags)}"
+        raise InvalidTagError(msg)
     found = {} if tags is None else dict(tags)
     if len(found) > MOST:
         msg = f"{len(found)} tags at once are too many, {MOST} are the limit; tables belong into metadata or files"
@@ -46,15 +48,13 @@ def check_tag(key: object, value: object = None) -> None:
         InvalidTagError: If it cannot.
     """
     if not isinstance(key, str) or KEY.fullmatch(key) is None:
-        shown = repr(key)[:80]
         why = "up to 63 letters, digits and ._/- are allowed, a letter or digit first, as in team/owner"
-        msg = f"{shown} cannot be the key of a tag: {why}"
+        msg = f"{show(key)} cannot be the key of a tag: {why}"
         raise InvalidTagError(msg)
     if value is None:
         return
     if not isinstance(value, str) or len(value) > LONGEST or not value.isprintable():
-        shown = repr(value)[:80]
-        msg = f"tag {key!r} cannot be {shown}: one line of at most {LONGEST} printable characters is allowed"
+        msg = f"tag {key!r} cannot be {show(value)}: one line of at most {LONGEST} printable characters is allowed"
         raise InvalidTagError(msg)
 
 
@@ -63,8 +63,9 @@ def check_notes(text: str) -> None:
 
     Raises:
         InvalidNoteError: If there is nothing in it.
+        InvalidMetadataError: If it is no text.
     """
-    if not str(text).strip():
+    if not require_text(text, "notes").strip():
         msg = "release notes that say nothing are none; an edition is replaced by another, not by none"
         raise InvalidNoteError(msg)
 
@@ -85,14 +86,7 @@ def check_text(text: str, what: str, *, most: int = LARGEST) -> str:
     Raises:
         InvalidMetadataError: If it is too large, or holds what no database can keep.
     """
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        msg = f"{what} cannot be kept: it holds half a character; decode it properly first"
-        raise InvalidMetadataError(msg) from error
-    if "\0" in text:
-        msg = f"{what} cannot be kept: it holds a null character"
-        raise InvalidMetadataError(msg)
+    size = len(require_text(text, what).encode())
     if size > most:
         msg = f"{what} cannot be kept: it has {size:,} bytes, and {most:,} is the limit; publish a file with the files"
         raise InvalidMetadataError(msg)

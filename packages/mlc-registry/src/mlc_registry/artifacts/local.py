@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from mlc_registry.records import File, Leftover, ModelVersion
     from mlc_registry.semver.versions import Version
 
-__all__ = ["Artifacts", "Staged", "Transfer", "refuse_damage", "refuse_place"]
+__all__ = ["ARTIFACTS", "OWNERS", "Artifacts", "Staged", "Transfer", "refuse_damage", "refuse_place"]
 
 Transfer = Literal["auto", "copy", "link"]
 """How files come into the artifact store: `auto` links those of a committed checkpoint and copies all others."""
 
+ARTIFACTS = "artifacts"
+"""The directory beside a database, unless said otherwise."""
 OWNERS = ".owners"
 # What a file system answers to a rename onto a directory that holds something, or onto a file.
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
@@ -193,6 +195,28 @@ class Artifacts:
         except OSError as error:
             return f"{self._root / directory} could not be removed: {error.strerror or error}"
         return ""
+
+    def repair(self, staged: Staged, published: ModelVersion) -> list[str]:
+        """Put those of the *staged* files that are not as *published* in their place, each at once; say what was not.
+
+        What was never published is named, and stays.
+
+        Raises:
+            StoreError: If the file system fails.
+        """
+        damage = self.find_damage(published.directory, staged.files)
+        folder = self.path(published.directory, "")
+        with _failures(folder):
+            for one in staged.files if damage else ():
+                target = folder / one.path
+                if not fault_of(target, one):
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if not target.parent.resolve().is_relative_to(folder.resolve()):
+                    refuse_place(str(target.parent.resolve()))
+                (staged.folder / one.path).replace(target)
+                sync_directory(target.parent)
+        return damage
 
     def claim(self, owner: str) -> None:
         """Note that the registry whose history begins with the digest *owner* keeps files here."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from mlc_registry.errors import StoreError
+from mlc_registry.errors import RetentionError, StoreError
 from mlc_registry.publishing import identify
+from mlc_registry.requirements import require_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,9 +51,11 @@ class ArtifactRoom:
             dry_run: Only look.
 
         Raises:
+            RetentionError: If *older_than* is no time.
             StoreError: If another registry keeps files in the same place, since its files would look like leftovers;
                 or if nobody can tell who is at work.
         """
+        require_kind(older_than, timedelta, "older_than: a timedelta, as timedelta(hours=24),", error=RetentionError)
         owners = self._backend.artifacts.owners()
         strangers = owners - {identify(self._backend.store)}
         if strangers:

@@ -11,12 +11,14 @@ import attrs
 import orjson
 
 from mlc_registry.errors import SourceError
+from mlc_registry.requirements import require_path, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["Member", "Source", "read_source"]
 
+QUOTES = "'\""
 CHECKPOINT = "mlc-checkpoint/"
 LARGEST_RECORD = 64 << 20  # bytes; a commit record is a few kilobytes
 
@@ -37,6 +39,8 @@ class Source:
     members: tuple[Member, ...]
     entry: str
     """The file's name if one file is published, or nothing for a directory."""
+    empty: tuple[str, ...]
+    """Directories below it that hold nothing, and so belong to no version: a version is its files."""
     is_checkpoint: bool
     """Whether it is a committed checkpoint, whose files nobody writes to again."""
 
@@ -48,20 +52,22 @@ def read_source(path: str | os.PathLike[str]) -> Source:
         SourceError: If there is nothing to publish, or something that is neither a file nor a directory, or a link
             that leaves the directory.
     """
+    require_path(path, "what to publish", error=SourceError)
     try:
         found = Path(path).resolve(strict=True)
-    except (OSError, RuntimeError, ValueError) as error:  # missing, a circle of links, a name with a null
-        msg = f"{path} cannot be published: there is no such file or directory"
+    except (OSError, RuntimeError) as error:  # missing, or a circle of links
+        msg = f"{show(str(path))} cannot be published: there is no such file or directory"
         raise SourceError(msg) from error
     if stat.S_ISREG(found.stat().st_mode):
         _check_text(found.name, found)
-        return Source((Member(found.name, found),), entry=found.name, is_checkpoint=False)
+        return Source((Member(found.name, found),), entry=found.name, empty=(), is_checkpoint=False)
     if not found.is_dir():
         _refuse(found, "it is neither a file nor a directory")
     members = sorted(_walk(found, found), key=lambda one: one.path)
     if not members:
         _refuse(found, "it holds no files")
-    return Source(tuple(members), entry="", is_checkpoint=_is_checkpoint(found))
+    empty = tuple(sorted(_find_empty(found)))
+    return Source(tuple(members), entry="", empty=empty, is_checkpoint=_is_checkpoint(found))
 
 
 def _walk(folder: Path, root: Path) -> Iterator[Member]:
@@ -76,6 +82,12 @@ def _walk(folder: Path, root: Path) -> Iterator[Member]:
                 if not stat.S_ISREG(origin.stat().st_mode):
                     _refuse(path, "it is neither a file nor a directory")
                 yield Member(path.relative_to(root).as_posix(), origin)
+
+
+def _find_empty(root: Path) -> Iterator[str]:
+    for parent, folders, names in os.walk(root):
+        if not folders and not names and parent != str(root):
+            yield os.path.relpath(parent, root)
 
 
 def _follow(link: Path, root: Path) -> Path:
@@ -95,6 +107,8 @@ def _check_text(name: str, path: Path) -> None:
         name.encode()
     except UnicodeEncodeError:
         _refuse(path, "its name is not valid UTF-8")
+    if any(one < " " or "\x7f" <= one < "\xa0" for one in name):
+        _refuse(path, "its name holds control characters, which terminals obey; rename it")
 
 
 def _is_checkpoint(folder: Path) -> bool:
@@ -110,5 +124,5 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 def _refuse(path: Path, why: str) -> NoReturn:
-    msg = f"{os.fsencode(path).decode(errors='backslashreplace')} cannot be published: {why}"
+    msg = f"{show(os.fsencode(path).decode(errors='backslashreplace')).strip(QUOTES)} cannot be published: {why}"
     raise SourceError(msg)

@@ -145,6 +145,26 @@ class StorageArtifacts:
         shutil.rmtree(folder)
         return directory
 
+    def repair(self, staged: Staged, published: ModelVersion) -> Sequence[str]:
+        """Put the *staged* files in the place of those of *published*, if these are not what was; say what was not.
+
+        An entry cannot be written to, so it is missing for a moment, as long as it takes to commit the other.
+
+        Raises:
+            StoreError: If the storage fails.
+        """
+        assert isinstance(staged, Upload)
+        damage = self.find_damage(published.directory, staged.files)
+        if damage:
+            manifest = encode_manifest(
+                published.model, published.version, staged.files, modes=staged.modes, stored=_stored_name
+            )
+            with _failures(self.url, so="it was not put right"), self._alone():
+                with suppress(FileNotFoundError):
+                    self._storage.remove(published.directory)
+                staged.staging.commit(published.directory, manifest)
+        return damage
+
     def discard(self, directory: str) -> str:
         """Remove an entry that no row names, or no longer; return why it is still there, if it is."""
         try:

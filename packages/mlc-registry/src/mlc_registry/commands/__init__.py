@@ -1,7 +1,7 @@
 """`mlc registry`: publish, find, promote, yank, verify, audit, tell and move."""
 
 from mlc_registry.commands.auditing import audit
-from mlc_registry.commands.changing import promote, rollback, unyank, yank
+from mlc_registry.commands.changing import demote, promote, rollback, unyank, yank
 from mlc_registry.commands.depending import dependencies, dependents, lock
 from mlc_registry.commands.group import registry
 from mlc_registry.commands.looking import history, list_registry, resolve, show, verify
@@ -32,6 +32,7 @@ for command in (
     approvals,
     promote,
     rollback,
+    demote,
     yank,
     unyank,
     history,

@@ -11,6 +11,7 @@ from mlc_registry.commands.group import (
     actor_option,
     open_registry,
     read_version,
+    reason_option,
     root_option,
     spec_argument,
 )
@@ -20,13 +21,13 @@ from mlc_registry.semver.references import parse_reference
 if TYPE_CHECKING:
     from mlc_registry.records import Stage
 
-__all__ = ["promote", "rollback", "unyank", "yank"]
+__all__ = ["demote", "promote", "rollback", "unyank", "yank"]
 
 
 @click.command()
 @spec_argument
 @click.argument("stage")
-@click.option("--reason", default="", help="Why.")
+@reason_option()
 @click.option("--expected", metavar="VERSION", help="Only if the stage points to this version, or to none: unset.")
 @click.option("--force", is_flag=True, help="Whatever the policy says. Needs --reason, and stays in the history.")
 @actor_option
@@ -56,7 +57,7 @@ def promote(
 @click.command()
 @click.argument("name")
 @click.argument("stage")
-@click.option("--reason", default="", help="Why.")
+@reason_option()
 @actor_option
 @root_option
 @json_option
@@ -71,8 +72,33 @@ def rollback(name: str, stage: str, reason: str, actor: str | None, root: str, *
 
 
 @click.command()
+@click.argument("name")
+@click.argument("stage")
+@reason_option()
+@click.option("--expected", metavar="VERSION", help="Only if the stage points to this version.")
+@actor_option
+@root_option
+@json_option
+def demote(
+    name: str, stage: str, reason: str, expected: str | None, actor: str | None, root: str, *, as_json: bool
+) -> None:
+    """Let a stage point to nothing any more.
+
+    The history keeps what it was; there is no way back but to promote again. As in:
+
+    mlc registry demote brain-tissue staging --reason "the trial is over"
+    """
+    with open_registry(root) as opened:
+        was = opened.demote(name, stage, reason=reason, actor=actor, expected=expected)
+    if as_json:
+        print_json(stage_facts(was))
+    else:
+        say(f"{was.name} of {was.model} points to nothing now; it was {was.version}")
+
+
+@click.command()
 @click.argument("spec", metavar="NAME@VERSION")
-@click.option("--reason", required=True, help="Why nobody should find it any more.")
+@reason_option("Why nobody should find it any more.", required=True)
 @actor_option
 @root_option
 @json_option
@@ -96,7 +122,7 @@ def yank(spec: str, reason: str, actor: str | None, root: str, *, as_json: bool)
 
 @click.command()
 @click.argument("spec", metavar="NAME@VERSION")
-@click.option("--reason", default="", help="Why.")
+@reason_option()
 @actor_option
 @root_option
 @json_option

@@ -22,11 +22,14 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 __all__ = [
     "NumberRange",
     "actor_option",
+    "limit_option",
+    "note_warnings",
     "open_registry",
     "pre_option",
     "read_metadata",
     "read_pairs",
     "read_version",
+    "reason_option",
     "registry",
     "root_option",
     "spec_argument",
@@ -54,6 +57,8 @@ class NumberRange(click.FloatRange):
         return found
 
 
+LIMIT = 100
+"""Lines of a table, unless said otherwise."""
 ARTIFACTS = "mlc_registry.artifacts.local"
 VIEW = "mlc_registry.directories.view"
 
@@ -99,7 +104,32 @@ _root_option = click.option(
     show_envvar=True,
     help="The registry: a directory, or the URL of a database.",
 )
-actor_option = click.option("--actor", help="Who does this. [default: you]")
+
+
+def _refuse_blank(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        msg = f"{value!r} says nothing, and stays in the history for ever; say it, or leave it out"
+        raise click.BadParameter(msg, param=parameter)
+    return value
+
+
+def _read_reason(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    return _refuse_blank(context, parameter, value) or ""
+
+
+def reason_option(text: str = "Why.", *, required: bool = False) -> Callable[[Command], Command]:
+    """Return the option for a reason, which may be left out unless *required*, and is never blank."""
+    return click.option("--reason", required=required, callback=_read_reason, help=text)
+
+
+def limit_option(what: str, default: int = LIMIT) -> Callable[[Command], Command]:
+    """Return the option for how many of *what* are printed."""
+    return click.option(
+        "--limit", type=click.IntRange(1), default=default, show_default=True, help=f"How many {what} at once."
+    )
+
+
+actor_option = click.option("--actor", callback=_refuse_blank, help="Who does this. [default: you]")
 pre_option = click.option(
     "--pre", "include_prereleases", is_flag=True, help="Let ranges and latest find pre-releases too."
 )
@@ -113,12 +143,18 @@ def open_registry(root: str, *, create: bool = False) -> Iterator[ModelRegistry]
     Raises:
         RegistryNotFoundError: If there is none, unless *create*: looking must not leave an empty one behind.
     """
+    said = click.get_current_context().meta
+    with note_warnings(), ModelRegistry(root, artifacts=said[ARTIFACTS], view=said[VIEW], create=create) as opened:
+        yield opened
+
+
+@contextmanager
+def note_warnings() -> Iterator[None]:
+    """Print what the registry warns of as notes on standard error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RegistryWarning)
         try:
-            said = click.get_current_context().meta
-            with ModelRegistry(root, artifacts=said[ARTIFACTS], view=said[VIEW], create=create) as opened:
-                yield opened
+            yield
         finally:
             for one in caught:
                 say(f"Note: {one.message}", err=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from mlc_hooks.console import human_size, json_option, print_json, print_table, say
-from mlc_registry.commands.group import open_registry, pre_option, root_option, spec_argument
+from mlc_registry.commands.group import limit_option, open_registry, pre_option, root_option, spec_argument
 from mlc_registry.commands.shown import (
     change_facts,
     model_facts,
@@ -21,26 +21,37 @@ from mlc_registry.history.addresses import hide_secrets
 from mlc_registry.semver.references import parse_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from mlc_registry.registry import ModelRegistry
+
+Item = TypeVar("Item")
 
 __all__ = ["history", "list_registry", "resolve", "show", "verify"]
 
 
 @click.command("ls")
 @click.argument("name", required=False)
+@limit_option("models or versions")
+@click.option("--after", metavar="NAME|VERSION", help="Those behind this one, which the page before ended with.")
 @root_option
 @json_option
-def list_registry(name: str | None, root: str, *, as_json: bool) -> None:
-    """List the models, or the versions of one, the highest first."""
+def list_registry(name: str | None, limit: int, after: str | None, root: str, *, as_json: bool) -> None:
+    """List the models, or the versions of one, the highest first.
+
+    If there are more than --limit, a line on standard error says how to ask for those that follow.
+    """
     with open_registry(root) as opened:
         if name is None:
-            _list_models(opened, root, as_json=as_json)
+            _list_models(opened, root, limit, after, as_json=as_json)
         else:
-            _list_versions(opened, name, as_json=as_json)
+            _list_versions(opened, name, limit, after, as_json=as_json)
 
 
-def _list_models(opened: ModelRegistry, root: str, *, as_json: bool) -> None:
-    found = [model_facts(one, opened.stages(one.name)) for one in opened.list_models()]
+def _list_models(opened: ModelRegistry, root: str, limit: int, after: str | None, *, as_json: bool) -> None:
+    listed = opened.list_models(limit=limit + 1, after=after)
+    found = [model_facts(one, opened.stages(one.name)) for one in listed[:limit]]
+    _tell_more(listed, limit, lambda last: last.name)
     if as_json:
         print_json(found)
         return
@@ -57,9 +68,11 @@ def _list_models(opened: ModelRegistry, root: str, *, as_json: bool) -> None:
     print_table(f"Models in {hide_secrets(root)}", ("model", "latest", "newest", "versions", "stages"), rows)
 
 
-def _list_versions(opened: ModelRegistry, name: str, *, as_json: bool) -> None:
+def _list_versions(opened: ModelRegistry, name: str, limit: int, after: str | None, *, as_json: bool) -> None:
     stages = opened.stages(name)
-    found = opened.list_versions(name)
+    listed = opened.list_versions(name, limit=limit + 1, below=after)
+    found = listed[:limit]
+    _tell_more(listed, limit, lambda last: last.version)
     if as_json:
         print_json([version_facts(one, stages) for one in found])
         return
@@ -134,17 +147,42 @@ def resolve(spec: str, root: str, *, only_path: bool, include_prereleases: bool,
 @click.command()
 @click.argument("name")
 @click.option("--stage", help="Only what happened to this stage.")
+@limit_option("lines")
+@click.option("--after", metavar="NUMBER", type=click.IntRange(min=0), default=0, help="Only lines behind this one.")
 @root_option
 @json_option
-def history(name: str, stage: str | None, root: str, *, as_json: bool) -> None:
-    """Tell what happened to a model, when and why."""
+def history(name: str, stage: str | None, limit: int, after: int, root: str, *, as_json: bool) -> None:
+    """Tell what happened to a model, when and why.
+
+    The oldest comes first. If there are more lines than --limit, a line on standard error says how to ask for those
+    that follow.
+    """
     with open_registry(root) as opened:
-        found = opened.history(name, stage=stage)
+        listed = opened.history(name, stage=stage, limit=limit + 1, after=after)
+    found = listed[:limit]
+    _tell_more(listed, limit, lambda last: last.number)
     if as_json:
         print_json([change_facts(one) for one in found])
         return
-    rows = [(time_shown(one.at), one.kind, one.stage, one.before, one.after, one.actor, one.reason) for one in found]
-    print_table(f"History of {name}", ("when", "what", "stage", "from", "to", "who", "why"), rows)
+    rows = [
+        (
+            one.number,
+            time_shown(one.at),
+            one.kind,
+            one.stage,
+            one.before,
+            None if one.kind == "demoted" else one.after,
+            one.actor,
+            one.reason,
+        )
+        for one in found
+    ]
+    print_table(f"History of {name}", ("line", "when", "what", "stage", "from", "to", "who", "why"), rows)
+
+
+def _tell_more(listed: Sequence[Item], limit: int, name: Callable[[Item], object]) -> None:
+    if len(listed) > limit:
+        say(f"There are more: --after {name(listed[limit - 1])}", err=True)
 
 
 @click.command()

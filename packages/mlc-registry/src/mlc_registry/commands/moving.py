@@ -17,15 +17,16 @@ __all__ = ["export_registry", "import_registry"]
 
 @click.command("export")
 @click.argument("path", metavar="FILE", type=click.Path())
+@click.option("--replace", is_flag=True, help="Replace FILE, once the export is whole, if there is one.")
 @root_option
 @json_option
-def export_registry(path: str, root: str, *, as_json: bool) -> None:
+def export_registry(path: str, root: str, *, replace: bool, as_json: bool) -> None:
     """Write everything into one file, a tar.
 
     With all numbers, the history with its digests, and every published file. What does not fit is not exported.
     """
     with open_registry(root) as opened:
-        _print(opened.archive.save(path), path, "exported to", as_json=as_json)
+        _print(opened.archive.save(path, replace=replace), path, "exported to", as_json=as_json)
 
 
 @click.command("import")

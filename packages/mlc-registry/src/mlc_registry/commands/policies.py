@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlc_hooks.console import json_option, print_json, print_table, say
-from mlc_registry.commands.group import actor_option, open_registry, root_option, spec_argument
+from mlc_registry.commands.group import actor_option, open_registry, reason_option, root_option, spec_argument
 from mlc_registry.commands.shown import time_shown
 from mlc_registry.promotion.policy import Policy
 from mlc_registry.semver.references import parse_reference
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mlc_registry.records import Approval
 
 __all__ = ["approvals", "approve", "policy", "withdraw"]
-
-reason_option = click.option("--reason", default="", help="Why.")
 
 
 EXAMPLE = """\b
@@ -71,7 +69,7 @@ def show_policy(root: str, *, as_json: bool) -> None:
 @policy.command("set")
 @click.argument("file", type=click.Path())
 @click.option("--expected", metavar="FILE", help="Only if the policy that holds is the one in this file.")
-@reason_option
+@reason_option()
 @actor_option
 @root_option
 @json_option
@@ -124,7 +122,7 @@ def check_policy(spec: str, stage: str, actor: str | None, root: str, *, as_json
 @click.command()
 @spec_argument
 @click.argument("stage")
-@reason_option
+@reason_option()
 @actor_option
 @root_option
 @json_option
@@ -148,7 +146,7 @@ def approve(spec: str, stage: str, reason: str, actor: str | None, root: str, *,
 @click.command()
 @spec_argument
 @click.argument("stage")
-@reason_option
+@reason_option()
 @actor_option
 @root_option
 @json_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlc_hooks.console import human_size, json_option, print_json, print_table, say
-from mlc_registry.commands.group import NumberRange, actor_option, open_registry, root_option
+from mlc_registry.commands.group import NumberRange, actor_option, open_registry, reason_option, root_option
 from mlc_registry.commands.shown import time_shown
 from mlc_registry.retention.reachability import RetentionRule
 
@@ -64,7 +64,7 @@ DEFAULT = RetentionRule()
     help="What this lock file pins stays. Repeat for more.",
 )
 @click.option("--apply", is_flag=True, help="Do it. Without this, nothing is changed.")
-@click.option("--reason", default="", help="Why, for the history.")
+@reason_option("Why, for the history.")
 @actor_option
 @root_option
 @json_option

@@ -7,7 +7,14 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from mlc_hooks.console import json_option, print_json, say
-from mlc_registry.commands.group import actor_option, open_registry, read_metadata, read_pairs, root_option
+from mlc_registry.commands.group import (
+    actor_option,
+    note_warnings,
+    open_registry,
+    read_metadata,
+    read_pairs,
+    root_option,
+)
 from mlc_registry.commands.shown import version_facts
 from mlc_registry.construction.classes import describe_class
 from mlc_registry.records import Tracking
@@ -139,4 +146,5 @@ def _read_architecture(facts: dict[str, Any]) -> Architecture | None:
             msg = "--config says what a class is called with; say which, with --class package.module:Class"
             raise click.UsageError(msg)
         return None
-    return describe_class(facts["model_class"], config)
+    with note_warnings():
+        return describe_class(facts["model_class"], config)

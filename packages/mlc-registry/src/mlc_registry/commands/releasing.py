@@ -7,7 +7,14 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from mlc_hooks.console import human_size, json_option, print_json, print_table, say
-from mlc_registry.commands.group import actor_option, open_registry, read_pairs, root_option, spec_argument
+from mlc_registry.commands.group import (
+    actor_option,
+    open_registry,
+    read_pairs,
+    reason_option,
+    root_option,
+    spec_argument,
+)
 from mlc_registry.commands.shown import time_shown
 from mlc_registry.semver.references import parse_reference
 
@@ -74,7 +81,7 @@ def _note_facts(note: Note) -> dict[str, Any]:
 @click.command()
 @spec_argument
 @click.argument("pairs", metavar="[KEY=VALUE]...", nargs=-1)
-@click.option("--reason", default="", help="Why.")
+@reason_option()
 @actor_option
 @root_option
 @json_option
@@ -96,7 +103,7 @@ def tag(spec: str, pairs: tuple[str, ...], reason: str, actor: str | None, root:
 @click.command()
 @spec_argument
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
-@click.option("--reason", default="", help="Why.")
+@reason_option()
 @actor_option
 @root_option
 @json_option

@@ -9,6 +9,7 @@ import click
 from mlc_hooks.console import json_option, print_json, print_table, say
 from mlc_registry.commands.group import open_registry, root_option
 from mlc_registry.commands.shown import time_shown, version_facts
+from mlc_registry.metrics import metrics_of
 from mlc_registry.search import MOST, read_metric
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def search(root: str, *, limit: int, after: str | None, all_pages: bool, as_json
             one.model,
             one.version,
             ", ".join(stage.name for stage in stages[one.model] if stage.version == one.version),
-            *(one.tracking.metrics.get(name) for name in metrics),
+            *(metrics_of(one).get(name) for name in metrics),
             time_shown(one.created_at),
             _about(one),
         )

@@ -93,6 +93,7 @@ def stage_facts(stage: Stage) -> dict[str, Any]:
 def change_facts(change: Change) -> dict[str, Any]:
     """Return *change* as plain data."""
     return {
+        "number": change.number,
         "at": change.at.isoformat(),
         "kind": change.kind,
         "stage": change.stage,

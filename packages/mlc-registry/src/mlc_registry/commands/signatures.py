@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlc_hooks.console import json_option, print_json, say
-from mlc_registry.commands.group import actor_option, open_registry, root_option, spec_argument
+from mlc_registry.commands.group import actor_option, open_registry, reason_option, root_option, spec_argument
 from mlc_registry.commands.shown import time_shown
 from mlc_registry.errors import SignatureError
 from mlc_registry.semver.references import parse_reference
@@ -26,7 +26,7 @@ __all__ = ["sign", "signature", "signature_facts"]
 @click.option(
     "--chain", metavar="FILE", type=click.Path(), multiple=True, help="A certificate above that one. Repeat for more."
 )
-@click.option("--reason", default="", help="What the signature says.")
+@reason_option("What the signature says.")
 @actor_option
 @root_option
 @json_option

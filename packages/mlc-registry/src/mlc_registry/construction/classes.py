@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,9 +18,10 @@ import orjson
 
 from mlc_hooks.hints import nearest
 from mlc_registry.construction.weights import RECIPE
-from mlc_registry.errors import ConstructionError, InvalidMetadataError
+from mlc_registry.errors import ConstructionError, InvalidMetadataError, UncheckedClassWarning
 from mlc_registry.metadata import normalise_metadata
 from mlc_registry.records import Architecture
+from mlc_registry.requirements import require_texts, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,19 +42,29 @@ def describe_class(
 
     Args:
         model_cls: A class, or where it is imported from, as in `medical.networks:UNet`. A class that is only named is
-            imported, and *config* held against it, if it is allowed; else it is believed.
+            looked at, and *config* held against it, if its module was imported already, or may be; else it is believed.
         config: What it is called with, by keyword.
         allow: As for `ModelRegistry.load`.
 
     Raises:
         ConstructionError: If nobody else could import the class, if *config* is no JSON, or if the class does not take
             it.
+
+    Warns:
+        UncheckedClassWarning: If a class that is only named was believed.
     """
     kept = _read_config(config)
     if isinstance(model_cls, str):
         where = _check_name(model_cls)
         module = where.partition(":")[0]
-        found = _import(where) if _is_allowed(where, read_allowed(allow)) and _is_there(module) else None
+        may_look = module in sys.modules or (_is_allowed(where, read_allowed(allow)) and _is_there(module))
+        found = _import(where) if may_look else None
+        if found is None:
+            msg = (
+                f"nobody has looked whether {where} is a class: its module is not imported here; import it first, or "
+                f"set {ALLOWED}={module.partition('.')[0]} where it is installed"
+            )
+            warnings.warn(msg, UncheckedClassWarning, stacklevel=3)
     else:
         where, found = _locate(model_cls), model_cls
     if found is not None:
@@ -75,6 +87,8 @@ def find_class(published: ModelVersion, *, model_cls: type | str | None, allow: 
         raise ConstructionError(msg)
     where = _check_name(published.architecture.model_class)
     if model_cls is not None:
+        if not isinstance(model_cls, (str, type)):
+            _refuse(f"model_cls={show(model_cls)} must be a class, or its name, as 'package.module:Class'")
         given = model_cls if isinstance(model_cls, str) else _spell(model_cls)
         if given != where and not (isinstance(model_cls, type) and _look_up(where) is model_cls):
             msg = (
@@ -133,9 +147,10 @@ def read_allowed(allow: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConstructionError: If one is no package, module or class.
     """
-    if isinstance(allow, str):
-        allow = (allow,)
-    named = (*allow, *(one.strip() for one in os.environ.get(ALLOWED, "").split(",") if one.strip()))
+    named = (
+        *require_texts(allow, "allow", error=ConstructionError),
+        *(one.strip() for one in os.environ.get(ALLOWED, "").split(",") if one.strip()),
+    )
     for one in named:
         module, colon, name = one.partition(":")
         if NAME.fullmatch(module) is None or (colon and NAME.fullmatch(name) is None):

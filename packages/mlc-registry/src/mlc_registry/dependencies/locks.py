@@ -15,6 +15,7 @@ import orjson
 from mlc_registry.artifacts.transfers import sync_directory
 from mlc_registry.errors import LockError, RegistryError, YankedVersionWarning
 from mlc_registry.names import check_model
+from mlc_registry.requirements import require_path
 from mlc_registry.semver.ranges import Range
 from mlc_registry.semver.references import read_reference
 from mlc_registry.semver.versions import Version
@@ -110,9 +111,9 @@ def read_lock(path: str | os.PathLike[str]) -> Lock:
         LockError: If it cannot be read, is none, or is damaged; says where.
     """
     try:
-        with Path(path).open("rb") as stream:
+        with Path(require_path(path, "a lock file", error=LockError)).open("rb") as stream:
             content = stream.read(LARGEST + 1)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         msg = f"the lock file {path} cannot be read: {getattr(error, 'strerror', None) or error}"
         raise LockError(msg) from error
     if len(content) > LARGEST:
@@ -131,7 +132,7 @@ def write_lock(lock: Lock, path: str | os.PathLike[str]) -> None:
     Raises:
         LockError: If that fails; what was there is as it was.
     """
-    target = Path(path)
+    target = Path(require_path(path, "a lock file", error=LockError))
     try:
         fresh = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
         try:

@@ -14,6 +14,7 @@ from mlc_registry.dependencies.resolving import ImpossibleError, Wish, solve
 from mlc_registry.errors import DependencyError, InvalidNameError, InvalidRangeError, LockError
 from mlc_registry.names import check_model
 from mlc_registry.records import Resolved
+from mlc_registry.requirements import show
 from mlc_registry.semver.ranges import Range
 from mlc_registry.semver.references import parse_reference, read_reference
 
@@ -82,9 +83,9 @@ def check_dependencies(store: Store, name: str, dependencies: Mapping[str, str])
     """
     given: object = dependencies
     problems = (
-        [f"  {other!r}: {fault}" for other, text in given.items() if (fault := _fault(store, name, other, text))]
+        [f"  {show(other)}: {fault}" for other, text in given.items() if (fault := _fault(store, name, other, text))]
         if isinstance(given, Mapping)
-        else [f"  {given!r} is no mapping from the name of each model to a range"]
+        else [f"  {show(given)} is no mapping from the name of each model to a range"]
     )
     if problems:
         msg = f"the dependencies of {name!r} cannot be kept:\n" + "\n".join(problems)
@@ -94,7 +95,7 @@ def check_dependencies(store: Store, name: str, dependencies: Mapping[str, str])
 
 def _fault(store: Store, name: str, other: object, text: object) -> str:
     if not isinstance(other, str) or not isinstance(text, str) or not text.strip():
-        return f"{text!r} is no range of versions; write ^1.2, or * for any"
+        return f"{show(text)} is no range of versions; write ^1.2, or * for any"
     try:
         wanted = Range.parse(text)
         check_model(other)
@@ -150,7 +151,7 @@ class Dependencies:
         """
         found = self._backend.searches.list_dependents(name)
         if reference is not None:
-            version = self._backend.find(name, read_reference(str(reference))).version
+            version = self._backend.find(name, read_reference(reference)).version
             return tuple(one for one in found if version in Range.parse(one.dependencies[name]))
         return tuple(found) or self._backend.explain_nothing(name)
 
@@ -160,7 +161,7 @@ class Dependencies:
         Raises:
             As `resolve`.
         """
-        found = self._solve({name: str(reference)}, include_prereleases=include_prereleases)
+        found = self._solve({name: str(read_reference(reference))}, include_prereleases=include_prereleases)
         return _grow(found.chosen, name, str(reference), ())
 
     # ------------------------------------------------------------------ lock files

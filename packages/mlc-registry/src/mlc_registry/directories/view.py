@@ -19,7 +19,7 @@ from mlc_registry.semver.ranges import Range
 from mlc_registry.semver.versions import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from mlc_registry.protocols import ArtifactStore, Ledger, Store
     from mlc_registry.records import Line, ModelVersion, Stage
@@ -180,16 +180,18 @@ class View:
 
     def _draw_lines(self, lines: Sequence[Line]) -> None:
         touched: dict[str, set[str]] = {}
+        moved: dict[str, set[str]] = {}
         for one in lines:
             if one.model:
                 touched.setdefault(one.model, set()).update(filter(None, (one.before, one.after)))
+                moved.setdefault(one.model, set()).update([one.stage] if one.kind == "demoted" else [])
         for model, versions in touched.items():
             stages = self._store.list_stages(model)
             for text in versions:
                 found = self._store.find(model, Version.parse(text))
                 if found is not None:
                     self._draw_version(found, stages)
-            self._draw_links(model, stages)
+            self._draw_links(model, stages, demoted=moved[model])
 
     def _draw_all(self, position: _Position) -> int:
         ledger: Ledger | None = getattr(self._store, "ledger", None)
@@ -234,12 +236,12 @@ class View:
             links[name] = f"{above}/{entry}"
         return links
 
-    def _draw_links(self, model: str, stages: Sequence[Stage]) -> set[str]:
+    def _draw_links(self, model: str, stages: Sequence[Stage], *, demoted: Collection[str] = ()) -> set[str]:
         wanted = {one.name: directory_name(one.version) for one in stages}
         latest = self._store.highest(model, RELEASES)
         if latest is not None:
             wanted[LATEST] = directory_name(latest.version)
-        self._canvas.draw_links(model, wanted, gone=() if latest is not None else (LATEST,))
+        self._canvas.draw_links(model, wanted, gone=sorted({LATEST, *demoted} - wanted.keys()))
         return set(wanted)
 
 

@@ -20,6 +20,7 @@ from mlc_registry.history.imports import Import
 from mlc_registry.history.tars import Entry, HashingReader, add_file, read_entries
 from mlc_registry.publishing import identify
 from mlc_registry.records import Audited, File
+from mlc_registry.requirements import require_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -51,8 +52,10 @@ class Archive:
         self._view = view
         self._rows = rows
 
-    def save(self, path: str | os.PathLike[str]) -> Audited:
+    def save(self, path: str | os.PathLike[str], *, replace: bool = False) -> Audited:
         """Write everything into the new file *path*, a tar; return what is in it.
+
+        With *replace* a file that is there is replaced, at once and only by a whole export.
 
         It is verified on the way: what does not fit is not exported.
 
@@ -60,13 +63,13 @@ class Archive:
             ArchiveError: If there is something at *path*, or it cannot be written.
             AuditError, CorruptArtifactError: If the registry is not what its history says.
         """
-        target = Path(path).absolute()
+        target = Path(require_path(path, "the export", error=ArchiveError)).absolute()
         try:
-            return self._write(target)
+            return self._write(target, replace=replace)
         except RegistryError:
             raise
         except FileExistsError as error:
-            msg = f"{target} is there already; export to another place"
+            msg = f"{target} is there already; export to another place, or replace it with replace=True (--replace)"
             raise ArchiveError(msg) from error
         except (OSError, ValueError) as error:
             msg = f"{str(target)!r} cannot be written: {getattr(error, 'strerror', None) or error}"
@@ -83,7 +86,7 @@ class Archive:
             AuditError: If its history does not fit.
             StoreError: If the disk or the database fails.
         """
-        source = Path(path)
+        source = Path(require_path(path, "the export", error=ArchiveError))
         if self._store.list_models():
             msg = "the registry is not empty; import into a new one"
             raise ArchiveError(msg)
@@ -126,8 +129,8 @@ class Archive:
             running.keep()
         return found
 
-    def _write(self, target: Path) -> Audited:
-        if os.path.lexists(target):
+    def _write(self, target: Path, *, replace: bool) -> Audited:
+        if os.path.lexists(target) and not (replace and target.is_file()):
             raise FileExistsError(target)
         partial = target.with_name(f".mlc-export-{secrets.token_hex(8)}")
         try:
@@ -136,7 +139,10 @@ class Archive:
                     found = self._fill(archive)
                 stream.flush()
                 os.fsync(stream.fileno())
-            _place(partial, target)
+            if replace:
+                partial.replace(target)
+            else:
+                _place(partial, target)
         finally:
             partial.unlink(missing_ok=True)
         sync_directory(target.parent)

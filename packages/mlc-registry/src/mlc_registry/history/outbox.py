@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mlc_hooks.hints import known_names, nearest
-from mlc_registry.errors import DeliveryError, InvalidAddressError, ListenerNotFoundError, StoreError
+from mlc_registry.errors import DeliveryError, InvalidAddressError, InvalidNameError, ListenerNotFoundError, StoreError
 from mlc_registry.names import check_listener
+from mlc_registry.requirements import require_kind, require_text, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from mlc_registry.protocols import Ledger, Listeners, Store
     from mlc_registry.records import Line, Listener
@@ -56,8 +58,8 @@ class Outbox:
         Raises:
             ListenerNotFoundError: If there is none of that name.
         """
-        if not self._listeners.remove(name):
-            self.get(name)
+        self.get(name)
+        self._listeners.remove(name)
 
     def list(self) -> Sequence[Listener]:
         """Return all listeners by name."""
@@ -69,9 +71,10 @@ class Outbox:
         Raises:
             ListenerNotFoundError: If there is none of that name; says which there are.
         """
+        require_text(name, "the name of a listener", error=InvalidNameError)
         known = {one.name: one for one in self.list()}
         if name not in known:
-            msg = f"there is no listener {name!r}.{nearest(name, known)} {known_names('Known', list(known))}"
+            msg = f"there is no listener {show(name)}.{nearest(name, known)} {known_names('Known', list(known))}"
             raise ListenerNotFoundError(msg)
         return known[name]
 
@@ -96,6 +99,7 @@ class Outbox:
             ListenerBusyError: If somebody else delivers to it at this moment.
         """
         self.get(name)  # before anything is held in its name
+        require_kind(send, Callable, "send: a Webhook, or a function that takes a line,", error=InvalidAddressError)
         count = 0
         with self._listeners.hold(name):
             position = self.get(name).position
@@ -117,12 +121,13 @@ def check_address(url: str) -> str:
     Raises:
         InvalidAddressError: If it is not http or https, or holds a password.
     """
+    require_text(url, "the address of a listener", error=InvalidAddressError)
     try:
         parts = urlsplit(url)
         has_place = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         parts, has_place = urlsplit(""), False
-    shown = repr(url if len(url) <= 80 else f"{url[:80]}...")
+    shown = show(url)
     if "@" in parts.netloc:
         msg = "the address holds a user or a password, which everybody could read; sign with a secret instead"
         raise InvalidAddressError(msg)

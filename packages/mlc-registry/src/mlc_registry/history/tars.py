@@ -80,6 +80,8 @@ def read_entries(path: Path) -> Generator[Entry, None, None]:
                 stream = archive.extractfile(member)
                 assert stream is not None  # as for every plain file
                 yield Entry(member.name, member.size, member.mode, stream)
+    except ArchiveError:  # which is a ValueError, and says it all
+        raise
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         _refuse(path, str(error) or type(error).__name__)
 

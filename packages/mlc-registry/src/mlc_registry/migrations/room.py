@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,10 @@ import attrs
 from mlc_hooks import Catalog
 from mlc_registry.errors import MigrationError
 from mlc_registry.names import check_model
+from mlc_registry.requirements import require_kind, require_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["MIGRATIONS", "Step", "find_steps", "list_steps", "model_migrations"]
 
@@ -71,7 +73,9 @@ def list_steps(model: str, scripts: Iterable[str | os.PathLike[str]] = ()) -> Se
         MigrationError: If one of *scripts* is no directory, a script is none, or one step has two scripts.
     """
     check_model(model)
-    given = (scripts,) if isinstance(scripts, (str, os.PathLike)) else tuple(scripts)
+    require_kind(scripts, (str, os.PathLike, Iterable), "a list of directories of scripts", error=MigrationError)
+    named = (scripts,) if isinstance(scripts, (str, os.PathLike)) else scripts
+    given = tuple(require_path(one, "a directory of scripts", error=MigrationError) for one in named)
     found: dict[tuple[int, int], Step] = {}
     for folder in (*given, *(one for one in os.environ.get(MIGRATIONS, "").split(os.pathsep) if one)):
         if not Path(folder).is_dir():

@@ -16,6 +16,7 @@ from mlc_registry.errors import MigrationError, RegistryError, SchemaError, Sour
 from mlc_registry.migrations.room import find_steps, list_steps
 from mlc_registry.migrations.swapping import copy_tree, discard, keep_backup, swap, sync_tree, workshop
 from mlc_registry.releases.schemas import compare, read_schema
+from mlc_registry.requirements import require_path
 from mlc_registry.semver.references import read_reference
 from mlc_registry.semver.versions import Version
 
@@ -90,9 +91,9 @@ def migrate(
     """
     first, last = Version.read(before), Version.read(after)
     steps = tuple(find_steps(model, first.major, last.major, scripts))
-    origin = Path(path).resolve()
+    origin = Path(require_path(path, "what to migrate", error=SourceError)).resolve()
     read_source(origin)
-    goal = origin if output is None else Path(output).absolute()
+    goal = origin if output is None else Path(require_path(output, "output", error=MigrationError)).absolute()
     if output is not None and (goal.exists() or goal.is_symlink()):
         msg = f"{goal} is there; name a place where nothing is"
         raise MigrationError(msg)
@@ -185,7 +186,7 @@ class Migrations:
             CorruptArtifactError: If the files are not what was published.
             VersionExistsError: If *version* is published with other files; and as `resolve`.
         """
-        found = self._backend.find(name, read_reference(str(reference)))
+        found = self._backend.find(name, read_reference(reference))
         number = Version.read(version)
         steps = tuple(find_steps(name, found.version.major, number.major, scripts))
         path = self._backend.fetch(found, verify=True)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from mlc_hooks import open_door
 from mlc_hooks.hints import known_names, nearest
 from mlc_registry import misses, names
-from mlc_registry.actors import name_actor
+from mlc_registry.actors import check_reason, name_actor
 from mlc_registry.errors import ApprovalNotFoundError, PolicyConflictError, PolicyError
 from mlc_registry.promotion.policy import Policy
 from mlc_registry.promotion.promoting import find_approvals, find_objections, get_statements, read_policy
 from mlc_registry.records import Objection
+from mlc_registry.requirements import require_kind
 from mlc_registry.semver.references import read_reference
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Gatekeeper:
             PolicyConflictError: If another policy holds than was *expected*.
         """
         open_door("mlc_registry")
+        require_kind(policy, Policy, "a Policy, as Policy.from_toml returns it,", error=PolicyError)
+        check_reason(reason)
         policy.validate()
         statements = get_statements(self._backend)
         kept = statements.read_policy()
@@ -84,7 +87,7 @@ class Gatekeeper:
         """
         open_door("mlc_registry")
         names.check_stage(stage)
-        target = self._backend.find(name, read_reference(str(reference)))
+        target = self._backend.find(name, read_reference(reference))
         current = self._backend.store.find_staged(name, stage)
         found = find_objections(
             self._backend, self.read(), target, stage, current, actor=name_actor(actor), reason=reason
@@ -131,7 +134,7 @@ class Gatekeeper:
             InvalidNameError: If *stage* cannot name a stage; and as `resolve`.
         """
         names.check_stage(stage)
-        return self._approvals(self._backend.find(name, read_reference(str(reference))), stage)
+        return self._approvals(self._backend.find(name, read_reference(reference)), stage)
 
     # ------------------------------------------------------------------ the inside
 
@@ -139,13 +142,14 @@ class Gatekeeper:
         self, kind: str, name: str, reference: str | Version, stage: str, *, reason: str, actor: str | None
     ) -> ModelVersion:
         names.check_stage(stage)
+        check_reason(reason)
+        who = name_actor(actor)
         policy = self.read()
         known = [one.name for one in policy.stages]
         if not policy.others and stage not in known:
             msg = f"the policy has no stage {stage!r}.{nearest(stage, known)} {known_names('Stages', known)}"
             raise PolicyError(msg)
-        target = self._backend.find(name, read_reference(str(reference)))
-        who = name_actor(actor)
+        target = self._backend.find(name, read_reference(reference))
         statements = get_statements(self._backend)
         if kind == "approved":
             statements.state(name, target.version, kind="approved", stage=stage, actor=who, reason=reason)

@@ -9,10 +9,10 @@ import orjson
 
 from mlc_hooks.hints import known_names, nearest
 from mlc_registry import events, misses, names
-from mlc_registry.actors import name_actor
+from mlc_registry.actors import check_reason, name_actor
 from mlc_registry.errors import PromotionRefusedError, StageConflictError, StageNotFoundError, StoreError
 from mlc_registry.promotion.policy import Policy
-from mlc_registry.promotion.stages import refuse_unexpected, refuse_yanked, replay
+from mlc_registry.promotion.stages import has_been, refuse_unexpected, refuse_yanked, replay
 from mlc_registry.records import Approval, Objection, Promotion
 from mlc_registry.semver.references import Reference, read_reference
 from mlc_registry.semver.versions import Version
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "count_approvals",
+    "demote",
     "find_approvals",
     "find_objections",
     "get_statements",
@@ -45,7 +46,7 @@ ATTEMPTS = 100
 def promote(
     backend: Backend,
     name: str,
-    reference: str,
+    reference: str | Version,
     stage: str,
     *,
     reason: str,
@@ -55,7 +56,8 @@ def promote(
 ) -> Stage:
     """Point *stage* to what *reference* means, as `ModelRegistry.promote` says."""
     names.check_stage(stage)
-    if force and not reason.strip():
+    check_reason(reason)
+    if force and not reason:
         msg = f"force=True (--force) needs a reason, which stays in the history of {name!r}; give reason=... (--reason)"
         raise PromotionRefusedError(msg)
     wanted = read_reference(reference)
@@ -83,6 +85,7 @@ def promote(
         except StageConflictError as error:
             conflict = error
             continue
+        assert after is not None  # it points to what it was moved to
         backend.refresh()
         events.model_promoted(target, before, after)
         return after
@@ -91,22 +94,50 @@ def promote(
 
 def rollback(backend: Backend, name: str, stage: str, *, reason: str, actor: str | None) -> Stage:
     """Point *stage* back to the version before, as `ModelRegistry.rollback` says."""
+    names.check_asked(name)
+    names.check_stage(stage)
+    check_reason(reason)
+    who = name_actor(actor)
     seen = read_position(backend)
-    steps = replay(backend.store.list_changes(name, stage=stage))
+    changes = backend.store.list_changes(name, stage=stage)
+    steps = replay(changes)
+    if not steps and changes and changes[-1].kind == "demoted":
+        msg = f"stage {stage!r} of {name!r} points to nothing: {changes[-1].actor} demoted it; promote a version again"
+        raise StageNotFoundError(msg)
     if not steps:
         raise misses.explain_miss(backend.store, name, Reference(stage, "stage", stage=stage))
     if len(steps) == 1:
         msg = f"stage {stage!r} of {name!r} has been at {steps[0]} from the start; there is nothing to go back to"
         raise StageNotFoundError(msg)
-    target = backend.find(name, read_reference(str(steps[-2])))
+    target = backend.find(name, read_reference(steps[-2]))
     refuse_yanked(target, stage)
     before, after = backend.store.move_stage(
-        name, stage, target.version, kind="rolled back", actor=name_actor(actor), reason=reason,
+        name, stage, target.version, kind="rolled back", actor=who, reason=reason,
         expected=steps[-1], seen=seen,
     )  # fmt: skip
+    assert after is not None
     backend.refresh()
     events.model_promoted(target, before, after)
     return after
+
+
+def demote(
+    backend: Backend, name: str, stage: str, *, reason: str, actor: str | None, expected: str | Version | None
+) -> Stage:
+    """Let *stage* point to nothing, as `ModelRegistry.demote` says."""
+    names.check_asked(name)
+    names.check_stage(stage)
+    check_reason(reason)
+    who = name_actor(actor)
+    was = None if expected is None else Version.read(expected)
+    current = backend.store.find_staged(name, stage)
+    if current is None:
+        raise misses.explain_miss(backend.store, name, Reference(stage, "stage", stage=stage))
+    before, _ = backend.store.move_stage(name, stage, None, kind="demoted", actor=who, reason=reason, expected=was)
+    assert before is not None  # or it could not have been demoted
+    backend.refresh()
+    events.model_demoted(before)
+    return before
 
 
 def find_objections(
@@ -198,7 +229,7 @@ def _refuse_moved(
 
 
 def _has_been(backend: Backend, target: ModelVersion, stage: str) -> bool:
-    return target.version in replay(backend.store.list_changes(target.model, stage=stage))
+    return has_been(backend.store.list_changes(target.model, stage=stage), target.version)
 
 
 def _explain_after(backend: Backend, rule: StageRule, target: ModelVersion) -> Objection:

@@ -14,21 +14,37 @@ if TYPE_CHECKING:
     from mlc_registry.records import Change, ModelVersion, Stage
     from mlc_registry.semver.versions import Version
 
-__all__ = ["refuse_unexpected", "refuse_yanked", "replay"]
+__all__ = ["has_been", "refuse_unexpected", "refuse_yanked", "replay"]
 
 
 def replay(changes: Sequence[Change]) -> list[Version]:
     """Return the steps of a stage to where it is now: a promotion adds one, a rollback takes the last one back.
 
-    Promoting the version that is there already is no step.
+    Promoting the version that is there already is no step. Where it was demoted the way back ends: nothing before is
+    where it is now.
     """
     steps: list[Version] = []
     for one in changes:
         if one.kind == "rolled back":
             steps.pop()
+        elif one.kind == "demoted":
+            steps.clear()
         elif one.kind == "promoted" and (not steps or steps[-1] != one.after):
             steps.append(one.after)
     return steps
+
+
+def has_been(changes: Sequence[Change], version: Version) -> bool:
+    """Say whether a stage was ever moved to *version*, and not rolled back from it; a demotion takes nothing back."""
+    return any(
+        one.kind == "promoted" and one.after == version and version in replay(changes[: _end(changes, number)])
+        for number, one in enumerate(changes)
+    )
+
+
+def _end(changes: Sequence[Change], start: int) -> int:
+    """Return the number of the first demotion behind *start*: up to there steps are taken back."""
+    return next((at for at in range(start, len(changes)) if changes[at].kind == "demoted"), len(changes))
 
 
 def refuse_yanked(target: ModelVersion, stage: str) -> None:

@@ -9,6 +9,7 @@ import attrs
 
 from mlc_registry.errors import SchemaError
 from mlc_registry.releases.headers import read_json
+from mlc_registry.requirements import require_path
 
 if TYPE_CHECKING:
     import os
@@ -45,7 +46,7 @@ def find_layout(path: str | os.PathLike[str]) -> Layout:
     Raises:
         SchemaError: If there are none, or it is not clear which belong to the model.
     """
-    place = Path(path)
+    place = Path(require_path(path, "where the tensors are", error=SchemaError))
     if place.is_file():
         if place.name.endswith(INDEX):
             return _read_index(place)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc_hooks.hints import known_names, nearest
-from mlc_registry.actors import name_actor
+from mlc_registry.actors import check_reason, name_actor
 from mlc_registry.artifacts.digests import hash_stream, root_digest
 from mlc_registry.artifacts.sources import read_source
 from mlc_registry.errors import (
@@ -25,7 +25,7 @@ from mlc_registry.releases.comparisons import compare_compositions, read_composi
 from mlc_registry.semver.ranges import Range
 from mlc_registry.semver.references import read_reference
 from mlc_registry.semver.versions import Version
-from mlc_registry.tags import check_notes, check_tags
+from mlc_registry.tags import check_notes, check_tag, check_tags
 
 if TYPE_CHECKING:
     import os
@@ -68,8 +68,9 @@ class Releases:
             InvalidMetadataError: If *text* is too long, or is no valid text.
         """
         check_notes(text)
+        who = name_actor(actor)
         found = self._find(name, reference)
-        kept = self._statements.state(name, found.version, kind="noted", details=text, actor=name_actor(actor))
+        kept = self._statements.state(name, found.version, kind="noted", details=text, actor=who)
         self._backend.refresh()
         return Note(text=kept.details, actor=kept.actor, at=kept.at)
 
@@ -109,7 +110,8 @@ class Releases:
             InvalidTagError: If there are none, if one comes twice, or if one cannot be a tag.
             ModelNotFoundError, VersionNotFoundError, StageNotFoundError: If *reference* leads nowhere.
         """
-        twice = sorted((values or {}).keys() & tags)
+        check_reason(reason)
+        twice = sorted(check_tags(values).keys() & tags)
         if twice or not (values or tags):
             msg = f"tag {twice[0]!r} is given twice" if twice else "no tag was given; write team='vision'"
             raise InvalidTagError(msg)
@@ -133,6 +135,9 @@ class Releases:
             InvalidTagError: If it has no such tag; says which are there.
             ModelNotFoundError, VersionNotFoundError, StageNotFoundError: If *reference* leads nowhere.
         """
+        check_reason(reason)
+        for key in keys:
+            check_tag(key)
         found = self._find(name, reference)
         there = self._statements.list_tags(name, found.version)
         for key in keys:
@@ -302,10 +307,10 @@ class Releases:
         return kept
 
     def _find(self, name: str, reference: str | Version) -> ModelVersion:
-        return self._backend.find(name, read_reference(str(reference)))
+        return self._backend.find(name, read_reference(reference))
 
     def _find_base(self, name: str, base: str | Version) -> ModelVersion:
-        if str(base) == "latest":
+        if base == "latest":
             every = Range.parse("*", include_prereleases=True).intervals
             found = self._backend.store.highest(name, EVERY) or self._backend.store.highest(name, every)
             if found is not None:

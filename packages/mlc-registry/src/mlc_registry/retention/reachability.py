@@ -9,6 +9,7 @@ import attrs
 
 from mlc_registry.dependencies.resolving import ImpossibleError, Wish, overlap, solve
 from mlc_registry.errors import InvalidRangeError, RetentionError
+from mlc_registry.requirements import require_text, show
 from mlc_registry.semver.ranges import Range
 
 if TYPE_CHECKING:
@@ -28,14 +29,24 @@ Key = tuple[str, bytes]
 
 def _whole(_: object, attribute: attrs.Attribute[int], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        msg = f"{attribute.name}={value!r} must be a count, 0 or more"
+        msg = f"{attribute.name}={show(value)} must be a count, 0 or more"
         raise RetentionError(msg)
 
 
 def _positive(_: object, attribute: attrs.Attribute[timedelta], value: object) -> None:
     if not isinstance(value, timedelta) or value < timedelta(0):
-        msg = f"{attribute.name}={value!r} must be a timedelta that is not negative"
+        msg = f"{attribute.name}={show(value)} must be a timedelta that is not negative"
         raise RetentionError(msg)
+
+
+def _flag(_: object, attribute: attrs.Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        msg = f"{attribute.name}={show(value)} must be True or False"
+        raise RetentionError(msg)
+
+
+def _text(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+    require_text(value, attribute.name, error=RetentionError)
 
 
 @attrs.frozen(kw_only=True)
@@ -55,9 +66,9 @@ class RetentionRule:
     """How many pre-releases of each model, the highest first."""
     min_age: timedelta = attrs.field(default=timedelta(days=30), validator=_positive)
     """What is younger stays."""
-    keep_parents: bool = True
+    keep_parents: bool = attrs.field(default=True, validator=_flag)
     """Whether what a version that stays was made from stays, too."""
-    keep_tag: str = "keep"
+    keep_tag: str = attrs.field(default="keep", validator=_text)
     """What has a tag of this name stays, whatever its value."""
 
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from mlc_registry.actors import name_actor
+from mlc_registry.actors import check_reason, name_actor
 from mlc_registry.dependencies.locks import read_lock
-from mlc_registry.errors import StageConflictError, StoreError
+from mlc_registry.errors import LockError, RetentionError, StageConflictError, StoreError
 from mlc_registry.promotion.promoting import read_position
 from mlc_registry.promotion.stages import replay
 from mlc_registry.publishing import identify
 from mlc_registry.records import Query
-from mlc_registry.retention.reachability import Facts, plan_retention
+from mlc_registry.requirements import require_kind, require_path
+from mlc_registry.retention.reachability import Facts, RetentionRule, plan_retention
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from mlc_registry.backend import Backend
     from mlc_registry.records import ModelVersion
-    from mlc_registry.retention.reachability import Plan, RetentionRule
+    from mlc_registry.retention.reachability import Plan
     from mlc_registry.semver.versions import Version
 
 __all__ = ["Pruned", "Retention"]
@@ -68,8 +69,10 @@ class Retention:
         Raises:
             LockError: If one cannot be read.
         """
+        require_kind(rule, RetentionRule, "a RetentionRule", error=RetentionError)
+        paths = [require_path(one, "a lock file", error=LockError) for one in locks]
         listed = list(self._list_all())
-        facts = self._gather(listed, rule, [str(one) for one in locks])
+        facts = self._gather(listed, rule, paths)
         plan = plan_retention(facts, rule, now=datetime.now(timezone.utc))
         return attrs.evolve(plan, unfinished=tuple(self._find_unfinished(listed)))
 
@@ -89,6 +92,8 @@ class Retention:
         Raises:
             LockError: If a lock file of the plan cannot be read any more; nothing more is removed then.
         """
+        check_reason(reason)
+        who = name_actor(actor)
         done = _Done()
         waiting, why = list(plan.removed), ""
         try:
@@ -98,7 +103,7 @@ class Retention:
                 if not attempt:
                     self._clean(now.unfinished, done)
                 waiting = done.spare(waiting, now)
-                why = self._remove(waiting, done, seen, actor=name_actor(actor), reason=reason or UNNEEDED)
+                why = self._remove(waiting, done, seen, actor=who, reason=reason or UNNEEDED)
                 if not waiting:
                     break
         finally:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from mlc_registry.errors import InvalidRangeError
+from mlc_registry.requirements import require_kind
 from mlc_registry.semver.comparators import Comparator, read_alternatives
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class Range:
         Raises:
             InvalidRangeError: If it is not one; names the part that cannot be read.
         """
+        require_kind(text, str, "a range of versions, as the text '^1.10',", error=InvalidRangeError)
         return _parse(text, include_prereleases)
 
     @property

@@ -15,12 +15,12 @@ import attrs
 
 from mlc_registry.errors import InvalidNameError, InvalidRangeError, InvalidReferenceError
 from mlc_registry.names import KEYWORDS, check_model, check_stage
+from mlc_registry.requirements import require_kind, require_text
 from mlc_registry.semver.ranges import Range
+from mlc_registry.semver.versions import Version
 
 if TYPE_CHECKING:
     from typing import Literal
-
-    from mlc_registry.semver.versions import Version
 
 __all__ = ["Reference", "parse_reference", "read_reference"]
 
@@ -58,20 +58,28 @@ def parse_reference(text: str) -> tuple[str, Reference]:
         InvalidNameError: If the part before the first `@` cannot name a model.
         InvalidReferenceError: If the part behind it is no reference.
     """
-    name, at, reference = text.partition("@")
+    name, at, reference = require_text(text, "a reference", error=InvalidReferenceError).partition("@")
     if at and not reference:
         msg = f"{text!r} ends where a version should stand; write {name}@latest, {name}@^1 or {name}@production"
         raise InvalidReferenceError(msg)
     return check_model(name), read_reference(reference or "latest")
 
 
-@lru_cache(maxsize=1024)
-def read_reference(text: str, *, include_prereleases: bool = False) -> Reference:
-    """Return the reference that *text* is.
+def read_reference(wanted: str | Version | Reference, *, include_prereleases: bool = False) -> Reference:
+    """Return the reference that *wanted* is.
 
     Raises:
         InvalidReferenceError: If it is none.
     """
+    if isinstance(wanted, (Version, Reference)):
+        return _read(str(wanted), include_prereleases)
+    way = "a text, as '1.10', since a number has lost its zeros,"
+    require_kind(wanted, str, way, error=InvalidReferenceError)
+    return _read(require_text(wanted, "a reference", error=InvalidReferenceError), include_prereleases)
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str, include_prereleases: bool) -> Reference:  # noqa: FBT001 - the cache is quicker without keywords
     if text.startswith("@"):
         return Reference(text, "stage", stage=_check_stage(text, text[1:]))
     if text.startswith("sha256:"):

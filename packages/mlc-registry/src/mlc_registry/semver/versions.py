@@ -9,6 +9,7 @@ from functools import lru_cache, total_ordering
 import attrs
 
 from mlc_registry.errors import InvalidVersionError, LooseVersionWarning
+from mlc_registry.requirements import show
 
 __all__ = ["LARGEST_NUMBER", "LONGEST", "PRERELEASE", "Version"]
 
@@ -51,7 +52,7 @@ class Version:
         Raises:
             InvalidVersionError: If it is not one; says where and why.
         """
-        return _parse(text)
+        return _parse(_check_kind(text))
 
     @classmethod
     def read(cls, text: str | Version) -> Version:
@@ -62,6 +63,7 @@ class Version:
         """
         if isinstance(text, Version):
             return text
+        _check_kind(text)
         loose = LOOSE.fullmatch(text) if SEMVER.fullmatch(text) is None else None
         if loose is None:
             return _parse(text)
@@ -109,6 +111,14 @@ class Version:
 
     def __hash__(self) -> int:
         return hash(self.key)
+
+
+def _check_kind(text: object) -> str:
+    if isinstance(text, str):
+        return text
+    hint = "; a number has lost its zeros already" if isinstance(text, (int, float)) else ""
+    msg = f"{show(text)} is no version: write it as a text, as '1.10.0'{hint}"
+    raise InvalidVersionError(msg)
 
 
 @lru_cache(maxsize=4096)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import BindParameter, bindparam, delete, insert, literal, select
 
 from mlc_registry.facts import NOTHING, decode_facts
+from mlc_registry.metadata import decode_metadata
+from mlc_registry.metrics import list_metrics
 from mlc_registry.records import Tracking
 from mlc_registry.stores.prepared import ask, tell
 from mlc_registry.stores.tables import change, dependency, mark, metric, model, tag, version, word
@@ -39,27 +41,37 @@ WORDS = select(word.c.word).where(word.c.version_id == OF_VERSION)
 INSERTS = {table: insert(table) for table in (mark, metric, dependency, word)}
 GONE: BindParameter[str] = bindparam("gone", expanding=True)
 DELETE_WORDS = delete(word).where(word.c.version_id == OF_VERSION, word.c.word.in_(GONE))
-FACTS = select(version.c.id, version.c.facts).order_by(version.c.id)
+FACTS = select(version.c.id, version.c.facts, version.c.metadata).order_by(version.c.id)
 FOUND = {
     mark: select(mark.c.version_id, mark.c.kind, mark.c.value),
     metric: select(metric.c.version_id, metric.c.name, metric.c.value),
     dependency: select(dependency.c.version_id, dependency.c.name, literal("")),
 }
+METRICS = '"metrics"'
+"""What metadata hold that state metrics."""
 PAGE = 500
 
 
-def insert_facts(connection: Connection, version_id: int, *, tracking: Tracking, dependencies: Iterable[str]) -> None:
+def insert_facts(
+    connection: Connection,
+    version_id: int,
+    *,
+    metadata: Mapping[str, Any],
+    tracking: Tracking,
+    dependencies: Iterable[str],
+) -> None:
     """Write what is to be found of the facts about a version, once."""
-    for table, rows in _list_facts(version_id, tracking, dependencies).items():
+    for table, rows in _list_facts(version_id, metadata, tracking, dependencies).items():
         tell(connection, INSERTS[table], rows)
 
 
-def list_found(facts: str) -> set[tuple[str, str, object]]:
-    """Return what there is to be found of the *facts* of a version: the table, a name, and the value."""
-    if facts == NOTHING:
+def list_found(facts: str, metadata: str) -> set[tuple[str, str, object]]:
+    """Return what there is to be found of what is said of a version: the table, a name, and the value."""
+    if facts == NOTHING and METRICS not in metadata:
         return set()
     said = decode_facts(facts)
-    rows = _list_facts(0, said.get("tracking", Tracking()), said.get("dependencies", ()))
+    stated = decode_metadata(metadata)
+    rows = _list_facts(0, stated, said.get("tracking", Tracking()), said.get("dependencies", ()))
     found = {
         (table.name, one.get("kind") or one["name"], one.get("value", "")) for table in rows for one in rows[table]
     }
@@ -96,12 +108,13 @@ def refresh_words(connection: Connection, version_id: int) -> None:
 
 def rebuild(connection: Connection) -> None:
     """Fill the tables, which are empty, for all versions."""
-    for number, facts in connection.execute(FACTS).all():
-        if facts != NOTHING:
+    for number, facts, metadata in connection.execute(FACTS).all():
+        if facts != NOTHING or METRICS in metadata:
             said = decode_facts(facts)
             insert_facts(
                 connection,
                 number,
+                metadata=decode_metadata(metadata),
                 tracking=said.get("tracking", Tracking()),
                 dependencies=said.get("dependencies", ()),
             )
@@ -109,11 +122,14 @@ def rebuild(connection: Connection) -> None:
 
 
 def _list_facts(
-    version_id: int, tracking: Tracking, dependencies: Iterable[str]
+    version_id: int, metadata: Mapping[str, Any], tracking: Tracking, dependencies: Iterable[str]
 ) -> dict[Table, list[dict[str, object]]]:
     of_version = {"version_id": version_id}
     return {
         mark: [{"kind": one, "value": value, **of_version} for one in KINDS if (value := getattr(tracking, one))],
-        metric: [{"name": name, "value": value, **of_version} for name, value in tracking.metrics.items()],
+        metric: [
+            {"name": name, "value": value, **of_version}
+            for name, value in list_metrics(metadata, tracking.metrics).items()
+        ],
         dependency: [{"name": name, **of_version} for name in dependencies],
     }

@@ -31,7 +31,8 @@ def failures(engine: Engine) -> Iterator[None]:
 
 def name_database(engine: Engine) -> str:
     """Return the address of the database, without secrets."""
-    return hide_secrets(engine.url.set(query={}).render_as_string(hide_password=True))
+    url = engine.url.set(query={}, drivername=engine.url.get_backend_name())  # as it was written
+    return hide_secrets(url.render_as_string(hide_password=True))
 
 
 def busy(name: str) -> str:

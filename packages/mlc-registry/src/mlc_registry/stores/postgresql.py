@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 from mlc_registry.errors import ListenerBusyError, RegistryNotFoundError, StoreError
 from mlc_registry.history.addresses import hide_secrets
 from mlc_registry.stores.failures import busy, failures, name_database
-from mlc_registry.stores.schema import migrate, read_revision
+from mlc_registry.stores.schema import migrate, read_revision, refuse_others
 from mlc_registry.stores.sql import SqlStore
 from mlc_registry.stores.tables import HEAD
 
@@ -58,6 +58,8 @@ def open_url(url: str, *, create: bool) -> SqlStore:
     with failures(engine):
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             revision = read_revision(connection)
+            if revision is None:
+                refuse_others(connection, f"{name_database(engine)} holds no registry", among_others=True)
         if revision is None and not create:
             way = "registering a model makes one, and commands take --registry URL"
             msg = f"there is no registry in {name_database(engine)}; {way}"

@@ -112,7 +112,13 @@ class Publication:
         tell(connection, INSERTS[tables.file], files)
         tags = [{**of_version, "key": key, "value": value} for key, value in draft.tags.items()]
         tell(connection, INSERTS[tables.tag], tags)
-        derived.insert_facts(connection, row["id"], tracking=draft.tracking, dependencies=draft.dependencies)
+        derived.insert_facts(
+            connection,
+            row["id"],
+            metadata=draft.metadata,
+            tracking=draft.tracking,
+            dependencies=draft.dependencies,
+        )
         tell(connection, INSERTS[tables.word], [{**of_version, "word": one} for one in self._words])
 
     def _list_lines(self, row: dict[str, Any], head: tuple[int, str]) -> list[dict[str, Any]]:

@@ -102,20 +102,25 @@ FILES = (
 )
 
 FOLDED_NAME = select(model.c.id, model.c.name).where(func.lower(model.c.name) == bindparam("folded"))
-MODELS = select(
-    model.c.name,
-    select(func.count()).where(version.c.model_id == model.c.id).scalar_subquery(),
-    select(version.c.version)
-    .where(version.c.model_id == model.c.id, RELEASES)
-    .order_by(DOWNWARDS)
-    .limit(1)
-    .scalar_subquery(),
-    select(version.c.version)
-    .where(version.c.model_id == model.c.id, not_(version.c.yanked))
-    .order_by(version.c.id.desc())
-    .limit(1)
-    .scalar_subquery(),
-).order_by(model.c.name)
+MODELS = (
+    select(
+        model.c.name,
+        select(func.count()).where(version.c.model_id == model.c.id).scalar_subquery(),
+        select(version.c.version)
+        .where(version.c.model_id == model.c.id, RELEASES)
+        .order_by(DOWNWARDS)
+        .limit(1)
+        .scalar_subquery(),
+        select(version.c.version)
+        .where(version.c.model_id == model.c.id, not_(version.c.yanked))
+        .order_by(version.c.id.desc())
+        .limit(1)
+        .scalar_subquery(),
+    )
+    .where(model.c.name > bindparam("after"))
+    .order_by(model.c.name)
+    .limit(bindparam("limit", type_=BigInteger))
+)
 
 STAGES = (
     select(stage.c.name, version.c.version, stage.c.actor, stage.c.reason, stage.c.at)
@@ -133,6 +138,7 @@ STAGED = (
 before, after = version.alias("before"), version.alias("after")
 CHANGES = (
     select(
+        change.c.id,
         change.c.kind,
         change.c.stage,
         before.c.version,
@@ -147,7 +153,9 @@ CHANGES = (
     .order_by(change.c.id)
 )
 CHANGES_OF_VERSION = CHANGES.where(change.c.after_id == select(version.c.id).where(OF_MODEL, KEY).scalar_subquery())
-CHANGES = CHANGES.where(change.c.model_id == MODEL_ID)
+CHANGES = CHANGES.where(change.c.model_id == MODEL_ID, change.c.id > bindparam("after")).limit(
+    bindparam("limit", type_=BigInteger)
+)
 CHANGES_OF_STAGE = CHANGES.where(change.c.stage == bindparam("stage"))
 
 
@@ -193,8 +201,9 @@ def read_stage(name: str, row: Sequence[Any]) -> Stage:
 
 def read_change(name: str, row: Sequence[Any]) -> Change:
     """Return the change that a row of `CHANGES` is."""
-    kind, stage_name, old, new, actor, reason, at, details = row
+    number, kind, stage_name, old, new, actor, reason, at, details = row
     return Change(
+        number=number,
         model=name,
         kind=kind,
         stage=stage_name,

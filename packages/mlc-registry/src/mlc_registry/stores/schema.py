@@ -9,13 +9,15 @@ from sqlalchemy import Select, column, inspect, select, table
 
 from mlc_registry.errors import StoreError
 from mlc_registry.stores.failures import name_database
-from mlc_registry.stores.tables import HEAD, REVISION_TABLE
+from mlc_registry.stores.tables import HEAD, REVISION_TABLE, TABLES, change, version
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-__all__ = ["migrate", "read_revision", "upgrade"]
+__all__ = ["migrate", "read_revision", "refuse_others", "upgrade"]
 
+SHOWN = 8
+"""Names of tables in a message."""
 REVISION: Select[Any] = select(column("version_num")).select_from(table(REVISION_TABLE))
 
 
@@ -25,6 +27,32 @@ def read_revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.execute(REVISION).scalar()
     return found
+
+
+def refuse_others(connection: Connection, said: str, *, among_others: bool = False) -> None:
+    """Refuse a database that is there and holds no registry's revision, and leave it as it is.
+
+    Args:
+        connection: Leads to it.
+        said: How the message begins.
+        among_others: Whether a registry may be made beside the tables of others, and where there are none.
+
+    Raises:
+        StoreError: Says what it holds.
+    """
+    there = sorted(inspect(connection).get_table_names())
+    ours = {*TABLES.tables, REVISION_TABLE}.intersection(there)
+    way = "restore it from a copy of the registry"
+    if {version.name, change.name} <= ours or REVISION_TABLE in ours:
+        msg = f"{said}: its tables are there, and {REVISION_TABLE}, which tells their version, says nothing; {way}"
+    elif among_others:
+        return
+    elif there:
+        shown = ", ".join(there[:SHOWN]) + (", …" if len(there) > SHOWN else "")
+        msg = f"{said}: it is the database of something else, with the tables {shown}; name another directory"
+    else:
+        msg = f"{said}: it is a database without any table; {way}, or remove it if nothing was ever published"
+    raise StoreError(msg)
 
 
 def migrate(engine: Engine) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, not_, select
 
 from mlc_registry.errors import InvalidQueryError
 from mlc_registry.records import Page
+from mlc_registry.requirements import require_text, show
 from mlc_registry.stores.conditions import Condition, count_matches, find_ids, read_conditions
 from mlc_registry.stores.prepared import Prepared
 from mlc_registry.stores.queries import OF_VERSION, read_version
@@ -105,11 +106,12 @@ def _make_token(number: int) -> str:
 
 
 def _read_token(token: str) -> int:
+    require_text(token, "after", error=InvalidQueryError)
     try:
         number = int(token.partition(".")[0], 16)
     except ValueError:
         number = 0
     if not 0 < number < ALL or _make_token(number) != token:
-        msg = f"{token[:80]!r} is no page of a search; pass what page.next was, as it was"
+        msg = f"{show(token)} is no page of a search; pass what page.next was, as it was"
         raise InvalidQueryError(msg)
     return number

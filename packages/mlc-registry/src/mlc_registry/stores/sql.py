@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlc_registry.errors import StageConflictError
 from mlc_registry.promotion.stages import refuse_unexpected
 from mlc_registry.stores import queries, writes
 from mlc_registry.stores.failures import failures
@@ -127,9 +128,10 @@ class SqlStore:
         """Return the version that *stage* points to, yanked or not."""
         return self._ask_version(model, queries.STAGED, stage=stage)
 
-    def list_models(self) -> Sequence[Model]:
-        """Return all models by name."""
-        return tuple(map(queries.read_model, self._ask(queries.MODELS)))
+    def list_models(self, *, limit: int | None = None, after: str = "") -> Sequence[Model]:
+        """Return the models by name: at most *limit*, those behind the name *after*."""
+        rows = self._ask(queries.MODELS, limit=ALL if limit is None else limit, after=after)
+        return tuple(map(queries.read_model, rows))
 
     def find_digest(self, model: str, digest: str) -> ModelVersion | None:
         """Return the highest version of *model* with this digest, a yanked or removed one only if need be."""
@@ -151,12 +153,15 @@ class SqlStore:
         """Return the stages of *model* by name."""
         return tuple(queries.read_stage(model, row) for row in self._ask(queries.STAGES, model=model))
 
-    def list_changes(self, model: str, *, stage: str | None = None) -> Sequence[Change]:
-        """Return the history of *model*, or of one of its stages, in the order in which it happened."""
+    def list_changes(
+        self, model: str, *, stage: str | None = None, limit: int | None = None, after: int = 0
+    ) -> Sequence[Change]:
+        """Return the history of *model*, or of a stage of it, in its order: at most *limit*, behind line *after*."""
+        asked = {"model": model, "limit": ALL if limit is None else limit, "after": after}
         if stage is None:
-            rows = self._ask(queries.CHANGES, model=model)
+            rows = self._ask(queries.CHANGES, **asked)
         else:
-            rows = self._ask(queries.CHANGES_OF_STAGE, model=model, stage=stage)
+            rows = self._ask(queries.CHANGES_OF_STAGE, **asked, stage=stage)
         return tuple(queries.read_change(model, row) for row in rows)
 
     # ------------------------------------------------------------------ changes
@@ -183,16 +188,16 @@ class SqlStore:
         self,
         model: str,
         stage: str,
-        version: Version,
+        version: Version | None,
         *,
-        kind: Literal["promoted", "rolled back"],
+        kind: Literal["promoted", "rolled back", "demoted"],
         actor: str,
         reason: str,
         expected: Version | Literal["unset"] | None,
         details: str = "",
         seen: int | None = None,
-    ) -> tuple[Stage | None, Stage]:
-        """Point *stage* to *version*, which exists; return the stage before and after.
+    ) -> tuple[Stage | None, Stage | None]:
+        """Point *stage* to *version*, which exists, or to none; return the stage before and after.
 
         Raises:
             StageConflictError: If the stage does not point to the *expected* version, or something was taken back since
@@ -203,11 +208,13 @@ class SqlStore:
             before = queries.read_stage(model, rows[0]) if rows else None
             refuse_unexpected(model, stage, before, expected)
             refuse_stale(connection, model, stage, seen)
-            writes.point_stage(
-                connection, model, stage, version, kind=kind, actor=actor, reason=reason, details=details
-            )
+            about = before.version if version is None and before is not None else version
+            if about is None:
+                msg = f"stage {stage!r} of {model!r} points to nothing already; it was not moved"
+                raise StageConflictError(msg)
+            writes.point_stage(connection, model, stage, about, kind=kind, actor=actor, reason=reason, details=details)
             rows = ask(connection, queries.STAGE, model=model, stage=stage)
-        return before, queries.read_stage(model, rows[0])
+        return before, queries.read_stage(model, rows[0]) if rows else None
 
     def close(self) -> None:
         """Let go of the database; a second call does nothing, and a question opens it again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import secrets
 import sqlite3
 import time
 from contextlib import contextmanager
@@ -13,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
+from mlc_registry.artifacts.local import ARTIFACTS, OWNERS
 from mlc_registry.artifacts.transfers import sync_directory
 from mlc_registry.errors import ListenerBusyError, RegistryNotFoundError, StoreError
 from mlc_registry.stores.failures import busy, failures
 from mlc_registry.stores.reader import ONCE
-from mlc_registry.stores.schema import migrate, read_revision
+from mlc_registry.stores.schema import migrate, read_revision, refuse_others
 from mlc_registry.stores.sql import SqlStore
 from mlc_registry.stores.tables import HEAD
 
@@ -64,7 +66,8 @@ def open_file(path: Path, *, create: bool) -> SqlStore:
 
     Raises:
         RegistryNotFoundError: If there is none and *create* is false.
-        StoreError: If it cannot be opened, or was written by a newer version.
+        StoreError: If it cannot be opened, was written by a newer version, or is something else, which stays as it is;
+            or if it is to be made where the files of a registry lie that has lost its database.
     """
     path = path.absolute()
     try:
@@ -74,18 +77,18 @@ def open_file(path: Path, *, create: bool) -> SqlStore:
     except (OSError, ValueError) as error:
         msg = f"the registry {str(path.parent)!r} cannot be opened: {getattr(error, 'strerror', None) or error}"
         raise StoreError(msg) from error
-    if not path.is_file() and not create:
-        raise RegistryNotFoundError(_explain_absence(path))
+    if not path.exists():
+        if not create:
+            raise RegistryNotFoundError(_explain_absence(path))
+        _refuse_orphans(path)
+        _make(path)
+    _refuse_empty(path)
     engine = _make_engine(path)
     with failures(engine):
-        if not path.exists():
-            _make_directory(path.parent)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             revision = read_revision(connection)
-            if revision is None and not create:
-                raise RegistryNotFoundError(_explain_absence(path))
             if revision is None:
-                _write_ahead(connection)
+                refuse_others(connection, f"{path} is no registry")
         if revision != HEAD:
             migrate(engine)
             sync_directory(path.parent)
@@ -172,27 +175,97 @@ def _is_frozen(path: Path) -> bool:
     return not log.exists() or (log.stat().st_size == 0 and not index.exists())
 
 
-def _write_ahead(connection: Connection) -> None:
-    """Let readers and a writer not wait for each other; the file remembers it."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            connection.exec_driver_sql("PRAGMA journal_mode = WAL").fetchall()
-        except OperationalError:  # SQLite waits for no lock here, and another process may be making the same registry
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+def _make(path: Path) -> None:
+    """Make an empty registry, whole and durable before it has its name: who is killed leaves none, and not half of one.
 
-
-def _make_directory(path: Path) -> None:
+    Raises:
+        StoreError: If it cannot be made.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        sync_directory(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sync_directory(path.parent.parent)
+        target = path.resolve()  # where a link leads that leads to nothing yet
+        with _alone(target.parent):
+            if target.exists():  # another process was first
+                return
+            fresh = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
+            try:
+                engine = _make_engine(fresh)
+                with failures(engine):
+                    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                        # Readers and a writer do not wait for each other; the file remembers it.
+                        connection.exec_driver_sql("PRAGMA journal_mode = WAL").fetchall()
+                    migrate(engine)
+                fresh.rename(target)
+            finally:
+                for end in ("", "-wal", "-shm"):
+                    fresh.with_name(f"{fresh.name}{end}").unlink(missing_ok=True)
+            sync_directory(target.parent)
     except OSError as error:
-        msg = f"the registry {path} cannot be made: {error.strerror or error}"
+        if isinstance(error, StoreError):
+            raise
+        msg = f"the registry {path.parent} cannot be made: {error.strerror or error}"
         raise StoreError(msg) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time make a registry in *folder*.
+
+    Raises:
+        StoreError: If another is at it for too long.
+    """
+    deadline = time.monotonic() + PATIENCE
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        while not _try_lock(handle):
+            if time.monotonic() > deadline:
+                msg = f"somebody else has been making a registry in {folder} for more than {PATIENCE:g} seconds"
+                raise StoreError(msg)
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, on which a database must not lie anyway
+        return True
+    return True
+
+
+def _refuse_orphans(path: Path) -> None:
+    """Refuse to make the database *path* anew beside the files of a registry that has lost its own.
+
+    Raises:
+        StoreError: If there are any.
+    """
+    marks = path.parent / ARTIFACTS / OWNERS
+    if marks.is_dir() and any(marks.iterdir()):
+        msg = (
+            f"{path.parent} has lost its database: {path.name} is missing, and {marks.parent} holds the files of a "
+            f"registry. Restore {path.name} from a copy, or import an export into another directory; an empty one in "
+            "its place would not know what is published"
+        )
+        raise StoreError(msg)
+
+
+def _refuse_empty(path: Path) -> None:
+    """Refuse a file that holds nothing: SQLite would take it for a new database.
+
+    Raises:
+        StoreError: If *path* is one.
+    """
+    if path.is_file() and not path.stat().st_size:
+        msg = (
+            f"{path} is no registry: it is empty (0 bytes), as after a copy that failed. Restore it from a copy of the "
+            "registry; if nothing was ever published, remove it, and registering a model makes a new one"
+        )
+        raise StoreError(msg)
 
 
 @contextmanager

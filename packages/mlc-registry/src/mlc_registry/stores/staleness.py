@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["refuse_stale"]
 
-TAKES_BACK = ("rolled back", "yanked", "removed", "withdrawn")
+TAKES_BACK = ("rolled back", "demoted", "yanked", "removed", "withdrawn")
 """What may forbid a promotion that was allowed; everything else can only allow more, or moves the stage itself."""
 SINCE = (
     select(change.c.kind, change.c.actor)

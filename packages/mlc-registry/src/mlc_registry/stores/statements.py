@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqlStatements"]
 
-MOST_KINDS = 11
+MOST_KINDS = 12
 """All there are of a version."""
 LAST_STATED = queries.CHANGES_OF_VERSION.order_by(None).order_by(change.c.id.desc()).limit(1)
 STATED = queries.CHANGES_OF_VERSION.where(change.c.kind.in_([bindparam(f"kind{one}") for one in range(MOST_KINDS)]))

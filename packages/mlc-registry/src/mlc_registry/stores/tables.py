@@ -39,7 +39,7 @@ __all__ = [
     "word",
 ]
 
-HEAD = "0005"
+HEAD = "0006"
 """The revision that this code reads and writes."""
 REVISION_TABLE = "mlc_registry_revision"
 """Ours alone, so that the registry can share a database with others that use Alembic."""

@@ -120,6 +120,8 @@ class _Told:
             self.yanked.pop(row.after_id, None)
         elif row.kind in {"promoted", "rolled back"}:
             self.stages[row.model_id, row.stage] = (row.after_id, row.actor, row.reason, row.at)
+        elif row.kind == "demoted":
+            self.stages.pop((row.model_id, row.stage), None)
         elif row.kind == "tagged":
             self._hear_tags(row)
         elif row.kind == "noted":
@@ -217,7 +219,7 @@ def _compare_versions(connection: Connection, told: _Told) -> None:
             _refuse(what, "is there, but no line of the history registered it")
         _compare_version(what, row, told.registered[row.id], files.pop(row.id, []))
         _compare_state(what, row, told)
-        if found.pop(row.id, set()) != list_found(row.facts):
+        if found.pop(row.id, set()) != list_found(row.facts, row.metadata):
             _refuse(what, "is found by other metrics, dependencies or data than were registered")
     _compare_tags(connection, told)
 

@@ -114,7 +114,7 @@ def point_stage(
     reason: str,
     details: str = "",
 ) -> None:
-    """Point *stage* to *version*, which exists, and write the line of history."""
+    """Point *stage* to *version*, which exists, and write the line of history; "demoted" lets it point to nothing."""
     check_line(actor=actor, reason=reason)
     at = tell_time()
     model_id, version_id, *_ = ask(connection, queries.IDS, model=model, key=version.key)[0]
@@ -122,7 +122,9 @@ def point_stage(
     of_stage = (pointer.model_id == model_id) & (pointer.name == stage)
     before_id = connection.execute(tables.stage.select().with_only_columns(pointer.version_id).where(of_stage)).scalar()
     facts = {"version_id": version_id, "actor": actor, "reason": reason, "at": at}
-    if before_id is None:
+    if kind == "demoted":
+        connection.execute(delete(tables.stage).where(of_stage))
+    elif before_id is None:
         connection.execute(insert(tables.stage).values(model_id=model_id, name=stage, **facts))
     else:
         connection.execute(update(tables.stage).where(of_stage).values(facts))

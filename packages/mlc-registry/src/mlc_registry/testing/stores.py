@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -329,6 +330,42 @@ class StoreContract:
         _move(store, two, expected=one)
         assert [one, two] == [each.after for each in store.list_changes("net", stage="production")]
 
+    def test_demoted_stage_points_to_nothing(self, store: Store) -> None:
+        """Its history keeps what it was, and it can be moved again as one that never was; nothing is demoted twice."""
+        one = publish(store, "1.0.0").version
+        demote = partial(store.move_stage, "net", "production", None, kind="demoted", actor="bob", reason="over")
+        with pytest.raises(StageConflictError, match="nothing"):
+            demote(expected=None)
+        _, there = _move(store, one)
+        with pytest.raises(StageConflictError, match=r"points to 1\.0\.0"):
+            demote(expected=Version.parse("2.0.0"))
+
+        assert (there, None) == demote(expected=one)
+        assert store.find_staged("net", "production") is None
+        assert () == tuple(store.list_stages("net"))
+        last = store.list_changes("net", stage="production")[-1]
+        assert ("demoted", one, one, "bob", "over") == (last.kind, last.before, last.after, last.actor, last.reason)
+        assert one == _move(store, one, expected="unset")[1].version
+
+    # ------------------------------------------------------------------ pages
+
+    def test_models_and_changes_come_in_pages(self, store: Store) -> None:
+        """Page behind page is the whole list; what a page is asked for behind need not be there."""
+        for model in ("B", "a", "a-b", "a.b", "c"):
+            publish(store, "1.0.0", model=model)
+        for text in ("1.1.0", "1.2.0"):
+            _move(store, publish(store, text).version)
+        models = [one.name for one in store.list_models()]
+        changes = store.list_changes("net")
+
+        assert sorted(models) == models
+        assert models[2:4] == [one.name for one in store.list_models(limit=2, after=models[1])]
+        assert ["c", "net"] == [one.name for one in store.list_models(after="b")]
+        assert sorted(one.number for one in changes) == [one.number for one in changes]
+        assert list(changes[1:3]) == list(store.list_changes("net", limit=2, after=changes[0].number))
+        moves = store.list_changes("net", stage="production")
+        assert list(moves[1:]) == list(store.list_changes("net", stage="production", after=moves[0].number))
+
 
 def _move(
     store: Store,
@@ -338,7 +375,11 @@ def _move(
     reason: str = "",
     expected: Version | Literal["unset"] | None = None,
 ) -> tuple[Stage | None, Stage]:
-    return store.move_stage("net", "production", version, kind=kind, actor="ann", reason=reason, expected=expected)
+    before, after = store.move_stage(
+        "net", "production", version, kind=kind, actor="ann", reason=reason, expected=expected
+    )
+    assert after is not None
+    return before, after
 
 
 def _text(found: ModelVersion | None) -> str | None:

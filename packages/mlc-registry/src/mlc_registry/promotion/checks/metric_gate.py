@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mlc_registry.errors import PolicyError
+from mlc_registry.metrics import metrics_of
+from mlc_registry.requirements import show
 
 if TYPE_CHECKING:
     from mlc_registry.records import ModelVersion, Promotion
@@ -89,14 +91,18 @@ class MetricGate:
 
 def _find_metric(version: ModelVersion, name: str) -> float | str:
     """Return the metric, or why there is none."""
+    metrics = metrics_of(version)
+    if name in metrics:
+        return metrics[name]
     stated = version.metadata.get("metrics")
-    metrics = {**(stated if isinstance(stated, Mapping) else {}), **version.tracking.metrics}
-    if name not in metrics:
-        return f"{version.version} has no metric {name!r} (it has: {', '.join(sorted(map(str, metrics))) or 'none'})"
-    value = metrics[name]
-    if isinstance(value, (int, float)) and _is_number(value):
-        return float(value)
-    return f"the metric {name!r} of {version.version} is {value!r}, which is no number that can be compared"
+    if isinstance(stated, Mapping) and name in stated:
+        value = show(stated[name])
+        return f"the metric {name!r} of {version.version} is {value}, which is no number that can be compared"
+    if name in version.metadata:
+        return (
+            f"{version.version} has {name!r} in its metadata, where it is no metric; state it in `tracking` (--metric)"
+        )
+    return f"{version.version} has no metric {name!r} (it has: {', '.join(sorted(metrics)) or 'none'})"
 
 
 def _is_kind(value: object, kind: type) -> bool:
