@@ -317,7 +317,7 @@ def test_description_needs_no_registry(networks):
 def test_torch_stays_out_until_weights_come(run_python, root):
     """A registry answers every question without it."""
     code = """
-    import sys
+    import fractions, sys
     from mlc_registry import ModelRegistry
 
     with ModelRegistry(sys.argv[1]) as registry:

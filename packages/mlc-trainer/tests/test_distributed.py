@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from ranks import Fate, gang
 from tiny import Blobs  # of the lab, which the tests' configurations name
+from together import Fate, gang
 
 from mlc_core import StateError, open_checkpoint
 from mlc_hooks.cli import main

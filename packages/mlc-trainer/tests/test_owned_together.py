@@ -6,8 +6,8 @@ import warnings
 
 import pytest
 import torch
-from ranks import Fate, gang
 from tiny import Blobs, Calm, Images, Net
+from together import Fate, gang
 from torch.utils.data import DataLoader, DistributedSampler
 
 from mlc_core import ConfigurationError, open_checkpoint
